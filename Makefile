@@ -1,0 +1,41 @@
+# Every target sets up what it needs; `make demo` and `make test` run on a bare Debian 12 with Python 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+export BENTOML_DO_NOT_TRACK = true
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup demo test lint bench lock clean
+
+help: ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.installed ## make .venv with everything
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing; install it (on Debian: apt-get install python3.11 python3.11-venv) or say PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## train on the example sentences and serve the result at 127.0.0.1:3000
+	$(BIN)/bertrand demo
+
+test: setup ## run every test
+	$(BIN)/pytest
+
+lint: setup ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## measure what the docs claim
+	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+lock: setup ## pin every version again (requirements/*.txt)
+	requirements/lock $(BIN)
+
+clean: ## remove the environment and caches; models stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,51 @@
+"""Measure a model folder, or a PyTorch checkpoint, on labelled sentences."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a checkpoint such as models/x/checkpoint")
+    parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of a model folder")
+    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print."""
+    from training.pipeline import evaluate
+
+    metrics = evaluate(
+        options.model,
+        options.data,
+        precision=options.precision,
+        text_column=options.text_column,
+        label_column=options.label_column,
+    )
+    if options.json:
+        print(json.dumps(metrics.to_json(), ensure_ascii=False))
+        return 0
+    width = max(len("label"), *(len(label.label) for label in metrics.labels))
+    print(f"{'label':{width}}  precision  recall      F1   rows")
+    for label in metrics.labels:
+        print(f"{label.label:{width}}  {label.precision:9.4f}  {label.recall:6.4f}  {label.f1:6.4f}  {label.support:5}")
+    print(
+        f"\naccuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}, "
+        f"calibration error (ECE) {metrics.ece:.4f} over {metrics.rows} rows"
+    )
+    if metrics.confusion:
+        mistakes = [
+            (count, metrics.labels[i].label, metrics.labels[j].label)
+            for i, row in enumerate(metrics.confusion)
+            for j, count in enumerate(row)
+            if i != j and count
+        ]
+        for count, true, given in sorted(mistakes, reverse=True)[:10]:
+            print(f"{count:5} of {true} taken for {given}")
+    return 0

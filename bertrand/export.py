@@ -1,0 +1,41 @@
+"""Make a model folder of a fine-tuned Transformers checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bertrand import example
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="sequence classifier: a folder, or a hub id")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to make, such as models/tickets")
+    parser.add_argument(
+        "--data", type=Path, help="labelled rows to prove and measure it on (default: the bundled sentences, to prove only)"
+    )
+    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export and say what came of it."""
+    from bertrand.train import announce
+    from training.pipeline import export
+
+    manifest = export(
+        options.checkpoint,
+        options.out,
+        data=options.data or example.TRAIN,
+        measured=options.data is not None,
+        text_column=options.text_column,
+        label_column=options.label_column,
+    )
+    if options.json:
+        print(json.dumps({"model": str(options.out), "version": manifest.version, "gates": manifest.gates}))
+    else:
+        announce(manifest, options.out)
+    return 0

@@ -1,0 +1,102 @@
+"""Fine-tune a pretrained BERT on labelled sentences and make a model folder of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.settings import CHOICES, TrainConfig
+
+if TYPE_CHECKING:
+    from inference.artifact import Manifest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; a setting that is not given comes from --config, else from the defaults."""
+    defaults = TrainConfig()
+    parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to make, such as models/tickets")
+    parser.add_argument("--dev", type=Path, help="rows to choose the best epoch by (default: a share of DATA)")
+    parser.add_argument("--test", type=Path, help="rows to measure the finished model on")
+    parser.add_argument("--config", type=Path, help="TOML file of settings by their long names; options override it")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished run of the same --out")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    settings = parser.add_argument_group("settings")
+    texts = {
+        "base": "hub id, local folder, or minilm, which needs no download",
+        "text_column": "column of the sentence",
+        "label_column": "column of the label",
+        "epochs": "passes over the data at most; ends sooner where the development score stops rising",
+        "patience": "epochs without a better development score before stopping",
+        "learning_rate": "peak of the learning rate",
+        "warmup_ratio": "share of the steps in which the learning rate rises",
+        "weight_decay": "of AdamW",
+        "batch_size": "sentences a step",
+        "max_tokens": "longer sentences are cut",
+        "seed": "same seed, data and machine: same model",
+        "dev_share": "share of DATA kept to choose the epoch by, where there is no --dev",
+        "init": "what of the base is kept: all, the word embeddings only, or nothing",
+        "freeze": "what does not learn",
+        "class_weights": "balanced: every label weighs the same, however rare",
+    }
+    for name, text in texts.items():
+        default = getattr(defaults, name)
+        settings.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=int if default is None else type(default),
+            choices=CHOICES.get(name),
+            metavar=None if name in CHOICES else "N" if default is None else type(default).__name__.upper(),
+            help=f"{text} (default: {'chosen by the number of rows' if default is None else default})",
+        )
+    settings.add_argument(
+        "--multi-label", action="store_true", default=None, help="a sentence may have several labels, joined by |"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and say what came of it."""
+    config = _config(options)
+    from training.pipeline import train
+
+    manifest = train(
+        config, options.data, dev=options.dev, test=options.test, out=options.out, resume=options.resume
+    )
+    if options.json:
+        print(json.dumps({"model": str(options.out), "version": manifest.version, "metrics": manifest.metrics}))
+    else:
+        announce(manifest, options.out)
+    return 0
+
+
+def announce(manifest: Manifest, out: Path) -> None:
+    """Say on stderr what was made and how good it is."""
+    for name, figures in manifest.metrics.items():
+        print(
+            f"{name}: accuracy {figures['accuracy']:.4f}, macro-F1 {figures['macro_f1']:.4f}, "
+            f"calibration error {figures['ece']:.4f} over {figures['rows']} rows",
+            file=sys.stderr,
+        )
+    print(f"{out}: version {manifest.version}; open {out}/report.html, serve it with `bertrand serve {out}`", file=sys.stderr)
+
+
+def _config(options: argparse.Namespace) -> TrainConfig:
+    from inference.errors import InputError
+
+    names = {field.name for field in fields(TrainConfig)}
+    values: dict[str, Any] = {}
+    if options.config:
+        try:
+            values = tomllib.loads(options.config.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{options.config}: not a TOML file ({error})") from error
+        values = {name.replace("-", "_"): value for name, value in values.items()}
+        if unknown := sorted(values.keys() - names):
+            raise InputError(f"{options.config}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(names))}")
+    given = vars(options)
+    values |= {name: given[name] for name in names if given.get(name) is not None}
+    return TrainConfig(**values)

@@ -1,0 +1,13 @@
+"""
+Sentences to scores and embeddings, with numpy, onnxruntime and tokenizers alone.
+
+>>> from inference import Classifier
+>>> classifier = Classifier.load("models/demo")
+>>> classifier.classify(["I was charged twice, please refund me"])[0].label
+'refund'
+"""
+
+from inference.classifier import Analysis, Classifier, Prediction
+from inference.errors import ArtifactError, BertrandError, InputError, TextError
+
+__all__ = ["Analysis", "ArtifactError", "BertrandError", "Classifier", "InputError", "Prediction", "TextError"]

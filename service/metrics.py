@@ -1,0 +1,100 @@
+"""What Prometheus reads: counted here, correct over several worker processes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from inference.artifact import Manifest
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+RATIOS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+ABSTAINED = "(none)"  # the label of a text that got no label
+
+
+class Metrics:
+    """
+    The metrics of one worker; `render` adds up all workers of the server.
+
+    Every series that can be named in advance is present with zero before the first request, so that a rate over a
+    restart has a start. `route` is the template of the path, never the path itself: its values are bounded.
+    """
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        self._registry = CollectorRegistry()
+        registry = self._registry
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"bertrand_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+            return Histogram(f"bertrand_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests_total", "Requests answered.", "route", "code")
+        self.request_seconds = histogram("request_seconds", "From request line to answer.", SECONDS, "route")
+        self.items = counter("items_total", "Texts answered.", "outcome")
+        self.queue_seconds = histogram("queue_seconds", "Wait of a text for its forward pass.", SECONDS)
+        self.batch_items = histogram("batch_items", "Texts of a forward pass.", (1, 2, 3, 4, 5, 6, 7, 8))
+        self.batch_tokens = histogram("batch_tokens", "Tokens of a forward pass, padding included.", _powers(8, 16384))
+        self.padding_ratio = histogram("padding_ratio", "Share of a forward pass that is padding.", RATIOS)
+        self.inference_seconds = histogram("inference_seconds", "Duration of a forward pass.", SECONDS)
+        self.rejected = counter("rejected_total", "Requests refused before inference.", "reason")
+        self.predictions = counter("predictions_total", "Labels given, the best of each text.", "label")
+        self.confidence = histogram("confidence", "Probability of the best label of a text.", CONFIDENCES)
+        self.truncated = counter("truncated_total", "Texts of which the model read only the start.")
+        self._queue_tokens = Gauge(
+            "bertrand_queue_tokens", "Tokens waiting for inference.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._model_info = Gauge(
+            "bertrand_model_info",
+            "1 for the model that is served.",
+            ("name", "version", "precision"),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        for route in routes:
+            self.requests.labels(route, "200")
+            self.request_seconds.labels(route)
+        for outcome in ("ok", "error"):
+            self.items.labels(outcome)
+
+    def serve(self, manifest: Manifest, precision: str, waiting_tokens: Callable[[], int]) -> None:
+        """Name the model that answers from now on, and where to read its queue."""
+        self._model_info.labels(manifest.name, manifest.version, precision).set(1)
+        self._waiting_tokens = waiting_tokens
+        self._queue_tokens.set(0)
+        for label in (*manifest.labels, ABSTAINED):
+            self.predictions.labels(label)
+
+    def batch(self, lengths: Sequence[int], waits: Sequence[float], seconds: float) -> None:
+        """Count one forward pass: the tokens of each text, how long each waited, and how long the pass took."""
+        computed = len(lengths) * max(lengths)
+        self.batch_items.observe(len(lengths))
+        self.batch_tokens.observe(computed)
+        self.padding_ratio.observe(1 - sum(lengths) / computed)
+        self.inference_seconds.observe(seconds)
+        for wait in waits:
+            self.queue_seconds.observe(wait)
+
+    def render(self) -> bytes:
+        """Return the text exposition of the whole server."""
+        self._queue_tokens.set(self._waiting_tokens())
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)
+
+
+def _powers(start: int, end: int) -> list[int]:
+    bounds = [start]
+    while bounds[-1] < end:
+        bounds.append(bounds[-1] * 2)
+    return bounds

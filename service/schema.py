@@ -1,0 +1,195 @@
+"""What requests may say and answers hold: checked on the way in, and the source of /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Inputs = Annotated[
+    str | list[str], Field(description="One text, or several; answers come in their order.", examples=["Where is my parcel?"])
+]
+
+
+class _Request(BaseModel):
+    # strict: "1" is no number and 1 no string; extra: a misspelt field is an error, not a silent default.
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextsRequest(_Request):
+    """Texts to label, to analyse or to embed, and how the answer should look."""
+
+    inputs: Inputs
+    top_k: Annotated[int | None, Field(ge=1, description="Give at most so many labels.")] = None
+    threshold: Annotated[
+        float | None,
+        Field(ge=0, le=1, description="Give the labels of at least this probability, in place of the model's thresholds."),
+    ] = None
+    raw_scores: Annotated[bool, Field(description="Give logits in place of probabilities.")] = False
+    truncate: Annotated[
+        bool, Field(description="Read only the start of a text that is too long; false makes it an item error.")
+    ] = True
+    embeddings: Annotated[
+        list[Literal["tokens", "sentence"]] | None,
+        Field(description="Which embeddings to return: by default both from analyze, the sentence's from embed."),
+    ] = None
+    encoding_format: Annotated[
+        Literal["float", "base64"], Field(description="base64: the little-endian bytes of `dtype`, with a shape.")
+    ] = "float"
+    dtype: Annotated[Literal["float32", "float16"], Field(description="Number format of the embeddings.")] = "float32"
+    special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
+
+
+class TokenizeRequest(_Request):
+    """Texts to show as the model sees them."""
+
+    inputs: Inputs
+    special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
+
+
+class ModelId(BaseModel):
+    """Which model gave the answer."""
+
+    name: str
+    version: str
+    precision: str
+
+
+class Score(BaseModel):
+    """A label and its probability (or logit)."""
+
+    label: str
+    score: float
+
+
+class TokenView(BaseModel):
+    """One token; `start` and `end` are character offsets into the text as sent."""
+
+    text: str
+    id: int
+    start: int
+    end: int
+    special: bool
+
+
+class Base64Array(BaseModel):
+    """An array as bytes: little-endian, row by row."""
+
+    data: str
+    shape: list[int]
+    dtype: Literal["float32", "float16"]
+
+
+class Failure(BaseModel):
+    """Why something has no result."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class ErrorItem(BaseModel):
+    """A text without an answer; those beside it have theirs."""
+
+    status: Literal["error"]
+    error: Failure
+
+
+class TokenizeItem(BaseModel):
+    """A text as the model sees it."""
+
+    status: Literal["ok"]
+    token_count: int
+    truncated: bool
+    tokens: list[TokenView]
+
+
+class ClassifyItem(BaseModel):
+    """The labels of a text, best first; `label` is null where no label reaches its threshold."""
+
+    status: Literal["ok"]
+    label: str | None
+    score: float | None
+    scores: list[Score]
+    token_count: int
+    truncated: bool
+
+
+class EmbedItem(BaseModel):
+    """The embeddings of a text; row i of `token_embeddings` belongs to `tokens[i]`."""
+
+    status: Literal["ok"]
+    token_count: int
+    truncated: bool
+    tokens: list[TokenView] | None = None
+    token_embeddings: list[list[float]] | Base64Array | None = None
+    sentence_embedding: list[float] | Base64Array | None = None
+
+
+class AnalyzeItem(EmbedItem):
+    """The labels and the embeddings of a text, from one forward pass."""
+
+    label: str | None
+    score: float | None
+    scores: list[Score]
+
+
+class ClassifyAnswer(BaseModel):
+    """One item a text, in the order sent."""
+
+    model: ModelId
+    results: list[ClassifyItem | ErrorItem]
+
+
+class AnalyzeAnswer(BaseModel):
+    """One item a text, in the order sent."""
+
+    model: ModelId
+    results: list[AnalyzeItem | ErrorItem]
+
+
+class EmbedAnswer(BaseModel):
+    """One item a text, in the order sent."""
+
+    model: ModelId
+    results: list[EmbedItem | ErrorItem]
+
+
+class TokenizeAnswer(BaseModel):
+    """One item a text, in the order sent."""
+
+    model: ModelId
+    results: list[TokenizeItem | ErrorItem]
+
+
+class InfoAnswer(BaseModel):
+    """What the model is and what the server takes."""
+
+    name: str
+    version: str
+    created: str
+    base_model: str
+    precision: str
+    precisions: list[str]
+    problem_type: Literal["single_label", "multi_label"]
+    labels: list[str]
+    thresholds: list[float] | None
+    temperature: float
+    max_tokens: int
+    hidden_size: int
+    metrics: dict[str, object]
+    max_inputs: int
+    max_body_bytes: int
+
+
+class StatusAnswer(BaseModel):
+    """A probe's answer."""
+
+    status: str
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error, on every route."""
+
+    error: Failure
+    request_id: str

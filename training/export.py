@@ -1,0 +1,128 @@
+"""A checkpoint to an ONNX graph: Optimum's exporter, then ONNX Runtime's BERT fusions."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inference.engine import HIDDEN, LOGITS
+from training.errors import GateError
+
+if TYPE_CHECKING:
+    from training.checkpoint import Checkpoint
+
+
+def export_graph(checkpoint: Checkpoint, path: Path) -> dict[str, int]:
+    """
+    Write the fp32 graph of a checkpoint: logits and the last hidden state, any batch, any length, fused.
+
+    Returns:
+        How often each fused operator occurs.
+
+    Raises:
+        GateError: a fusion that this family must have did not happen; the graph would be right and slow.
+    """
+    with tempfile.TemporaryDirectory(prefix="bertrand-export-") as folder:
+        raw = _export(checkpoint, Path(folder))
+        return _fuse(raw, path, checkpoint.model.config)
+
+
+def _export(checkpoint: Checkpoint, folder: Path) -> Path:
+    from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.exporters.tasks import TasksManager
+
+    model = checkpoint.model
+    task = "text-classification"
+    constructor = TasksManager.get_exporter_config_constructor(
+        "onnx", model=model, task=task, library_name="transformers"
+    )
+    base = type(constructor(model.config))
+
+    class WithHiddenStates(base):  # type: ignore[misc, valid-type]
+        """The family's export configuration with the token vectors as a second output."""
+
+        @property
+        def outputs(self) -> dict[str, dict[int, str]]:
+            return {LOGITS: {0: "batch_size"}, HIDDEN: {0: "batch_size", 1: "sequence_length"}}
+
+    # Optimum drops what its configuration does not name, and names no hidden state for classifiers:
+    # the model itself has to give it, under that name.
+    original = model.forward
+
+    def forward(
+        input_ids: Any = None, attention_mask: Any = None, token_type_ids: Any = None, **_: Any
+    ) -> dict[str, Any]:
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        output = original(**inputs, output_hidden_states=True, return_dict=True)
+        return {LOGITS: output.logits, HIDDEN: output.hidden_states[-1]}
+
+    model.forward = forward
+    try:
+        with warnings.catch_warnings(), _quiet("optimum", "transformers", "torch.onnx"):
+            warnings.simplefilter("ignore")  # the tracer warns of constants that hold for every BERT
+            onnx_export_from_model(
+                model,
+                folder,
+                task=task,
+                custom_onnx_configs={"model": WithHiddenStates(model.config, task=task)},
+                do_validation=False,  # on 2 x 16 random tokens; the parity gate uses real rows
+            )
+    finally:
+        model.forward = original
+    return folder / "model.onnx"
+
+
+def _fuse(raw: Path, path: Path, config: Any) -> dict[str, int]:
+    from onnxruntime.transformers.fusion_options import FusionOptions
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    heads, size = config.num_attention_heads, config.hidden_size
+    layers = config.num_hidden_layers
+    with _quiet("onnxruntime", "fusion_base", "onnx_model"):
+        fused = optimize_model(
+            str(raw),
+            "bert",
+            num_heads=heads,
+            hidden_size=size,
+            optimization_options=FusionOptions("bert"),
+            opt_level=0,
+        )
+    counts = Counter(node.op_type for node in fused.model.graph.node)
+    found = {
+        "Attention": counts["Attention"],
+        "SkipLayerNormalization": counts["SkipLayerNormalization"],
+        "Gelu": counts["BiasGelu"] + counts["Gelu"] + counts["FastGelu"],
+    }
+    expected = {"Attention": layers, "SkipLayerNormalization": 2 * layers}
+    if getattr(config, "hidden_act", getattr(config, "activation", "gelu")) == "gelu":
+        expected["Gelu"] = layers
+    missing = {name: f"{found[name]} of {count}" for name, count in expected.items() if found[name] < count}
+    if missing:
+        raise GateError(
+            f"fusion: {', '.join(f'{name} {count}' for name, count in missing.items())} in {layers} layers; "
+            "the graph differs from what ONNX Runtime recognises as a BERT"
+        )
+    fused.save_model_to_file(str(path))
+    return found
+
+
+class _quiet:  # noqa: N801  reads as a verb at its call sites
+    """Hold back the chatter of libraries below errors for the length of a block."""
+
+    def __init__(self, *names: str) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+
+    def __enter__(self) -> None:
+        self._levels = [logger.level for logger in self._loggers]
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,104 @@
+"""A checkpoint to a model folder: exported, proved, measured, described, and only then visible."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from inference import artifact
+from inference.classifier import Classifier
+from training import gates, report
+from training.errors import GateError
+from training.export import export_graph
+from training.metrics import Metrics, score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from training.checkpoint import Checkpoint
+    from training.data import Row
+
+
+def build(
+    checkpoint: Checkpoint,
+    out: Path,
+    *,
+    base_model: str,
+    probe_texts: Sequence[str],
+    labelled: Mapping[str, Sequence[Row]],
+    record: Path | None = None,
+) -> artifact.Manifest:
+    """
+    Make the model folder `out` of a checkpoint.
+
+    Args:
+        checkpoint: A fine-tuned sequence classifier.
+        out: Becomes the model folder; a model that is there is replaced in one step.
+        base_model: What the checkpoint was fine-tuned from, for the record.
+        probe_texts: Real rows for the gates.
+        labelled: Rows to measure the final graph on, by name: `dev`, `test`.
+        record: train.json of the run that made the checkpoint, if it was ours.
+
+    Raises:
+        GateError: the graph is not faithful to the checkpoint; nothing is written.
+        ArtifactError: `out` is something other than a model folder.
+    """
+    run = json.loads(record.read_bytes()) if record else None
+    with artifact.staged(out) as staging:
+        _say("exporting to ONNX")
+        fused = export_graph(checkpoint, staging / artifact.GRAPHS["fp32"])
+        checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
+        _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
+        if record:
+            shutil.copy(record, staging / artifact.CHECKPOINT)
+
+        values: dict[str, Any] = {
+            "name": out.name,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "base_model": base_model,
+            "labels": checkpoint.labels,
+            "problem_type": checkpoint.problem_type,
+            "max_tokens": checkpoint.max_tokens,
+            "temperature": 1.0,
+            "thresholds": (0.5,) * len(checkpoint.labels) if checkpoint.problem_type == "multi_label" else None,
+            "precisions": ("fp32",),
+            "default_precision": "fp32",
+        }
+        # Loaded as any reader will load it: what is proved is the folder, not an object in memory.
+        artifact.write_manifest(staging, **values)
+        classifier = Classifier.load(staging)
+
+        _say("proving it faithful")
+        outcomes = gates.check(checkpoint, classifier, probe_texts)
+        if failed := [gate for gate in outcomes if not gate.passed]:
+            raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
+        _say("measuring")
+        metrics = {name: score(classifier, rows) for name, rows in labelled.items() if rows}
+        values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
+        values["metrics"] = {name: _summary(measured) for name, measured in metrics.items()}
+
+        manifest = classifier.manifest
+        (staging / artifact.REPORT).write_text(
+            report.page(manifest, values["created"], metrics, outcomes, run), encoding="utf-8"
+        )
+        (staging / artifact.CARD).write_text(report.card(manifest, metrics, outcomes, run), encoding="utf-8")
+        return artifact.write_manifest(staging, **values)
+
+
+def _save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
+    """Save in Transformers' format; the tokenizer cuts where serving cuts."""
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.tokenizer.model_max_length = checkpoint.max_tokens
+    checkpoint.tokenizer.save_pretrained(folder)
+
+
+def _summary(metrics: Metrics) -> dict[str, float]:
+    return {"rows": metrics.rows, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "ece": metrics.ece}
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr)

@@ -1,0 +1,196 @@
+"""What the commands do: files in, a model folder or figures out."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from inference import artifact
+from inference.classifier import Classifier
+from inference.errors import ArtifactError
+from training.data import check_known, check_trainable, label_names, read_rows, split
+from training.errors import DataError
+from training.metrics import Scorer, score
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from training.data import Row
+    from training.gates import Gate
+    from training.metrics import Metrics
+    from training.settings import TrainConfig
+
+
+def train(
+    config: TrainConfig,
+    data: Path,
+    *,
+    out: Path,
+    dev: Path | None = None,
+    test: Path | None = None,
+    resume: bool = False,
+) -> artifact.Manifest:
+    """
+    Fine-tune on a file of labelled sentences and write the model folder `out`.
+
+    Args:
+        config: The settings of the run.
+        data: Rows to learn from.
+        out: Becomes the model folder; a model that is there is replaced in one step.
+        dev: Rows to choose the best epoch by; by default a share of `data`.
+        test: Rows to measure the finished model on.
+        resume: Go on with the unfinished run of the same `out`.
+
+    Raises:
+        DataError: a file is not what training needs.
+        BaseModelError: the base model cannot be had.
+        ArtifactError: `out` is something other than a model folder.
+        GateError: the exported graph is not faithful; nothing is written.
+    """
+    artifact.check_replaceable(out)
+    train_rows = _read(config, data)
+    check_trainable(train_rows, data)
+    labels = label_names(train_rows)
+    others = {path: _read(config, path) for path in (dev, test) if path}
+    for path, rows in others.items():
+        check_known(rows, labels, path)
+    if dev:
+        dev_rows = others[dev]
+    else:
+        train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
+        if not dev_rows:
+            raise DataError(f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev")
+    test_rows = others[test] if test else []
+    print(
+        f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
+        f"{len(labels)} labels",
+        file=sys.stderr,
+    )
+
+    # Heavy imports wait until the data is known to be good.
+    from training.checkpoint import Checkpoint
+    from training.folder import build
+    from training.train import RUN_FILE, fine_tune
+
+    _quiet_transformers()
+    work = out.parent / f".{out.name}.training"
+    best = fine_tune(config, train_rows, dev_rows, work, resume=resume)
+    texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
+    manifest = build(
+        Checkpoint.load(str(best)),
+        out,
+        base_model=config.base,
+        probe_texts=texts,
+        labelled={"dev": dev_rows, "test": test_rows},
+        record=best / RUN_FILE,
+    )
+    shutil.rmtree(work)
+    return manifest
+
+
+def export(
+    checkpoint: str,
+    out: Path,
+    *,
+    data: Path,
+    measured: bool = True,
+    text_column: str = "text",
+    label_column: str = "label",
+) -> artifact.Manifest:
+    """
+    Write the model folder `out` of a fine-tuned checkpoint.
+
+    Args:
+        checkpoint: Folder or hub id.
+        out: Becomes the model folder.
+        data: Real rows to prove it on.
+        measured: The rows are labelled for this model: measure it on them too.
+        text_column: Column of the sentence in `data`.
+        label_column: Column of the label in `data`.
+
+    Raises:
+        BaseModelError: the checkpoint cannot be had, or is not a supported sequence classifier.
+        DataError, ArtifactError, GateError: as `train`.
+    """
+    artifact.check_replaceable(out)
+    _quiet_transformers()
+    from training.checkpoint import Checkpoint
+    from training.folder import build
+
+    loaded = Checkpoint.load(checkpoint)
+    if measured:
+        rows = _read_for(loaded, data, text_column, label_column)
+    else:
+        rows = read_rows(data, text_column=text_column, label_column=None)
+    return build(
+        loaded,
+        out,
+        base_model=checkpoint,
+        probe_texts=[row.text for row in rows],
+        labelled={"data": rows} if measured else {},
+    )
+
+
+def verify(model: Path, *, data: Path, text_column: str = "text") -> list[Gate]:
+    """
+    Check every file of a model folder, and the graph against its checkpoint on real rows.
+
+    Raises:
+        ArtifactError: a file is missing or altered.
+        DataError: `data` cannot be read.
+    """
+    rows = read_rows(data, text_column=text_column, label_column=None)
+    opened = artifact.Artifact.open(model)
+    opened.check_all()
+    checkpoint = opened.folder / artifact.CHECKPOINT
+    if not checkpoint.is_dir():
+        raise ArtifactError(f"{model}: has no {artifact.CHECKPOINT}/ to compare with; verify it where it was trained")
+    _quiet_transformers()
+    from training import gates
+    from training.checkpoint import Checkpoint
+
+    return gates.check(Checkpoint.load(str(checkpoint)), Classifier.load(opened.folder), [row.text for row in rows])
+
+
+def evaluate(
+    model: Path, data: Path, *, precision: str = "auto", text_column: str = "text", label_column: str = "label"
+) -> Metrics:
+    """
+    Measure a model folder, or a PyTorch checkpoint, on labelled rows.
+
+    Raises:
+        ArtifactError: `model` is neither, or damaged.
+        DataError: `data` cannot be read, or has labels that the model does not know.
+    """
+    scorer: Scorer
+    if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
+        _quiet_transformers()
+        from training.checkpoint import Checkpoint
+
+        scorer = Checkpoint.load(str(model))
+    else:
+        scorer = Classifier.load(model, precision=precision)
+    return score(scorer, _read_for(scorer, data, text_column, label_column))
+
+
+def _read(config: TrainConfig, path: Path) -> list[Row]:
+    return read_rows(
+        path, text_column=config.text_column, label_column=config.label_column, multi_label=config.multi_label
+    )
+
+
+def _read_for(scorer: Scorer, path: Path, text_column: str, label_column: str) -> list[Row]:
+    """Read rows that are labelled for a model, and check that it knows their labels."""
+    multi_label = scorer.problem_type == "multi_label"
+    rows = read_rows(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    check_known(rows, scorer.labels, path)
+    return rows
+
+
+def _quiet_transformers() -> None:
+    """Hold back what Transformers says of heads it makes anew and the like: our own lines say what matters."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
