@@ -182,7 +182,7 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 def _parse(model: type[BaseModel], body: bytes) -> BaseModel:
     try:
-        return model.model_validateto_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         flaws = error.errors(include_url=False, include_input=False, include_context=False)
     if flaws[0]["type"] == "json_invalid":
