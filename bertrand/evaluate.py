@@ -9,7 +9,9 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="model folder, or a checkpoint such as models/x/checkpoint")
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="model folder, or a checkpoint such as models/x/checkpoint"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of a model folder")
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")

@@ -14,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="sequence classifier: a folder, or a hub id")
     parser.add_argument("--out", type=Path, required=True, help="model folder to make, such as models/tickets")
     parser.add_argument(
-        "--data", type=Path, help="labelled rows to prove and measure it on (default: the bundled sentences, to prove only)"
+        "--data",
+        type=Path,
+        help="labelled rows to prove and measure it on (default: the bundled sentences, to prove only)",
     )
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
     parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")

@@ -15,7 +15,11 @@ SERVICE = "service.app:Bertrand"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; what is not given comes from the BERTRAND_* variables."""
     parser.add_argument(
-        "model", type=Path, nargs="?", metavar="MODEL", help="model folder (default: BERTRAND_MODEL, else models/current)"
+        "model",
+        type=Path,
+        nargs="?",
+        metavar="MODEL",
+        help="model folder (default: BERTRAND_MODEL, else models/current)",
     )
     add_address(parser)
     parser.add_argument("--workers", type=int, help="processes, each with its own copy of the model (default: 1)")
@@ -35,9 +39,7 @@ def run(options: argparse.Namespace) -> int:
     )
 
 
-def start(
-    model: Path | None, *, host: str, port: int, workers: int | None = None, precision: str | None = None
-) -> int:
+def start(model: Path | None, *, host: str, port: int, workers: int | None = None, precision: str | None = None) -> int:
     """
     Become the server: this process is replaced, so that signals reach it and nothing stands between.
 

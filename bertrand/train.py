@@ -63,9 +63,7 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     from training.pipeline import train
 
-    manifest = train(
-        config, options.data, dev=options.dev, test=options.test, out=options.out, resume=options.resume
-    )
+    manifest = train(config, options.data, dev=options.dev, test=options.test, out=options.out, resume=options.resume)
     if options.json:
         print(json.dumps({"model": str(options.out), "version": manifest.version, "metrics": manifest.metrics}))
     else:
@@ -81,7 +79,10 @@ def announce(manifest: Manifest, out: Path) -> None:
             f"calibration error {figures['ece']:.4f} over {figures['rows']} rows",
             file=sys.stderr,
         )
-    print(f"{out}: version {manifest.version}; open {out}/report.html, serve it with `bertrand serve {out}`", file=sys.stderr)
+    print(
+        f"{out}: version {manifest.version}; open {out}/report.html, serve it with `bertrand serve {out}`",
+        file=sys.stderr,
+    )
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:

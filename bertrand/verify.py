@@ -24,7 +24,9 @@ def run(options: argparse.Namespace) -> int:
     outcomes = verify(options.model, data=options.data or example.TRAIN, text_column=options.text_column)
     passed = all(gate.passed for gate in outcomes)
     if options.json:
-        print(json.dumps({"model": str(options.model), "passed": passed, "gates": [gate.to_json() for gate in outcomes]}))
+        print(
+            json.dumps({"model": str(options.model), "passed": passed, "gates": [gate.to_json() for gate in outcomes]})
+        )
     else:
         for gate in outcomes:
             print(f"{'passed' if gate.passed else 'FAILED'}  {gate.name}: {gate.summary()}")

@@ -79,7 +79,9 @@ class Artifact:
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: {MANIFEST} is missing, so this is not a model folder") from None
         except ValueError as error:
-            raise ArtifactError(f"{path}: not valid JSON ({error}); restore the file or export the model again") from error
+            raise ArtifactError(
+                f"{path}: not valid JSON ({error}); restore the file or export the model again"
+            ) from error
         return cls(folder, _manifest(path, raw))
 
     def file(self, name: str) -> Path:
@@ -91,7 +93,9 @@ class Artifact:
         """
         expected = self.manifest.sha256.get(name)
         if expected is None:
-            raise ArtifactError(f"{self.folder}: {MANIFEST} lists no {name}; export the model again with `bertrand export`")
+            raise ArtifactError(
+                f"{self.folder}: {MANIFEST} lists no {name}; export the model again with `bertrand export`"
+            )
         path = self.folder / name
         try:
             found = sha256(path)
@@ -225,7 +229,9 @@ def _manifest(path: Path, raw: Any) -> Manifest:
             f"known are {', '.join(GRAPHS)}, and the default must be offered"
         )
     if content_version(manifest) != manifest.version:
-        raise ArtifactError(f"{path}: altered since it was exported (its content does not hash to {manifest.version!r})")
+        raise ArtifactError(
+            f"{path}: altered since it was exported (its content does not hash to {manifest.version!r})"
+        )
     return manifest
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -48,8 +49,9 @@ class Encoded:
 
     def tokens(self) -> list[Token]:
         """Return the tokens in order; a special token has empty offsets and its own name as text."""
-        encoding = self._encoding
-        rows = zip(encoding.tokens, encoding.ids, encoding.offsets, encoding.special_tokens_mask, strict=True)  # type: ignore[attr-defined]
+        encoding: Any = self._encoding
+        offsets = encoding.offsets if self.text.isascii() else _with_marks(self.text, encoding.offsets)
+        rows = zip(encoding.tokens, encoding.ids, offsets, encoding.special_tokens_mask, strict=True)
         return [
             Token(name if special else self.text[start:end], id_, start, end, bool(special))
             for name, id_, (start, end), special in rows
@@ -57,7 +59,8 @@ class Encoded:
 
     def special(self) -> NDArray[np.bool_]:
         """Return which tokens are special, shape (tokens,)."""
-        return np.asarray(self._encoding.special_tokens_mask, dtype=bool)  # type: ignore[attr-defined]
+        encoding: Any = self._encoding
+        return np.asarray(encoding.special_tokens_mask, dtype=bool)
 
 
 class Encoder:
@@ -75,9 +78,13 @@ class Encoder:
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # noqa: BLE001  tokenizers raises bare Exception
-            raise ArtifactError(f"{path}: not a tokenizer this version reads ({error}); export the model again") from error
+            raise ArtifactError(
+                f"{path}: not a tokenizer this version reads ({error}); export the model again"
+            ) from error
         if tokenizer.padding is None:
-            raise ArtifactError(f"{path}: has no padding section, so the padding token is unknown; export the model again")
+            raise ArtifactError(
+                f"{path}: has no padding section, so the padding token is unknown; export the model again"
+            )
         pad_id = tokenizer.padding["pad_id"]
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens)
@@ -102,6 +109,21 @@ class Encoder:
 
 
 _EMPTY = TextError("text_empty", "the text is empty or blank; send at least one visible character")
+
+
+def _with_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """
+    Let every token end after the combining marks of its last letter.
+
+    A tokenizer that strips accents drops a mark that is a character of its own, and its offsets stop before it.
+    """
+    covered = {start for start, end in offsets if end > start}
+    extended = []
+    for start, end in offsets:
+        while start < end < len(text) and end not in covered and unicodedata.category(text[end]).startswith("M"):
+            end += 1  # noqa: PLW2901
+        extended.append((start, end))
+    return extended
 
 
 def _flaw(text: object) -> TextError | None:

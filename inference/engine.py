@@ -46,7 +46,9 @@ class Engine:
             raise ArtifactError(f"{path}: onnxruntime {ort.__version__} cannot load it ({error})") from error
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         if outputs.keys() != {LOGITS, HIDDEN}:
-            raise ArtifactError(f"{path}: gives {sorted(outputs)}, expected {LOGITS} and {HIDDEN}; export the model again")
+            raise ArtifactError(
+                f"{path}: gives {sorted(outputs)}, expected {LOGITS} and {HIDDEN}; export the model again"
+            )
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._pad_id = pad_id
         self.label_count = int(outputs[LOGITS][-1])
@@ -74,6 +76,4 @@ class Engine:
             return [Output(row, None) for row in logits]
         logits, states = self._session.run([LOGITS, HIDDEN], feed)
         # Copies: a view would keep the whole padded batch alive for as long as one caller holds one text.
-        return [
-            Output(row, state[: len(ids)].copy()) for row, state, ids in zip(logits, states, batch, strict=True)
-        ]
+        return [Output(row, state[: len(ids)].copy()) for row, state, ids in zip(logits, states, batch, strict=True)]

@@ -173,7 +173,9 @@ class Answers:
         self.metrics.items.labels("ok").inc(len(results) - failed)
         if len(results) == 1 and failed:
             error = results[0]["error"]
-            raise ApiError(500 if error["code"] == "inference_failed" else 422, error["code"], error["message"], "inputs")
+            raise ApiError(
+                500 if error["code"] == "inference_failed" else 422, error["code"], error["message"], "inputs"
+            )
         return {"model": self.model, "results": results}
 
 

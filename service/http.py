@@ -103,7 +103,9 @@ class Front:
             reply = _error(error, request_id)
         except Exception:
             log.exception("request %s to %s failed", request_id, path if path in PATHS else OTHER)
-            reply = _error(ApiError(500, "internal", "an error of the server's own; its log has the details"), request_id)
+            reply = _error(
+                ApiError(500, "internal", "an error of the server's own; its log has the details"), request_id
+            )
         await _send(send, reply, request_id, head=scope["method"] == "HEAD")
         route = path if path in PATHS else OTHER
         metrics.requests.labels(route, str(reply.status)).inc()
@@ -125,7 +127,9 @@ class Front:
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         limit = self._settings.max_body_bytes
-        too_large = ApiError(413, "body_too_large", f"the body is larger than {limit} bytes; send fewer texts a request")
+        too_large = ApiError(
+            413, "body_too_large", f"the body is larger than {limit} bytes; send fewer texts a request"
+        )
         announced = headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced) > limit:
             raise too_large

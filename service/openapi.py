@@ -49,7 +49,9 @@ def document(routes: Mapping[str, Route]) -> dict[str, Any]:
     ordered = sorted(models, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=REF)
     paths: dict[str, Any] = {path: {"post": _post(path, route)} for path, route in routes.items()}
-    paths["/v1/info"] = {"get": _get("info", "Say what the model is and what the server takes.", schema.InfoAnswer, 503)}
+    paths["/v1/info"] = {
+        "get": _get("info", "Say what the model is and what the server takes.", schema.InfoAnswer, 503)
+    }
     paths["/livez"] = {"get": _get("livez", "Whether the process answers.", schema.StatusAnswer)}
     paths["/readyz"] = {"get": _get("readyz", "Whether requests will be answered.", schema.StatusAnswer, 503)}
     paths["/metrics"] = {

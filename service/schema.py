@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Inputs = Annotated[
-    str | list[str], Field(description="One text, or several; answers come in their order.", examples=["Where is my parcel?"])
+    str | list[str],
+    Field(description="One text, or several; answers come in their order.", examples=["Where is my parcel?"]),
 ]
 
 
@@ -23,7 +24,9 @@ class TextsRequest(_Request):
     top_k: Annotated[int | None, Field(ge=1, description="Give at most so many labels.")] = None
     threshold: Annotated[
         float | None,
-        Field(ge=0, le=1, description="Give the labels of at least this probability, in place of the model's thresholds."),
+        Field(
+            ge=0, le=1, description="Give the labels of at least this probability, in place of the model's thresholds."
+        ),
     ] = None
     raw_scores: Annotated[bool, Field(description="Give logits in place of probabilities.")] = False
     truncate: Annotated[

@@ -128,9 +128,7 @@ def measure(
         ece=ece,
         labels=tuple(
             LabelMetrics(*values)
-            for values in zip(
-                labels, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True
-            )
+            for values in zip(labels, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
         ),
         confusion=confusion,
     )

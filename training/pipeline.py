@@ -60,7 +60,9 @@ def train(
     else:
         train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
         if not dev_rows:
-            raise DataError(f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev")
+            raise DataError(
+                f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev"
+            )
     test_rows = others[test] if test else []
     print(
         f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "

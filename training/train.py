@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
+import warnings
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,10 @@ def fine_tune(
         callbacks=[transformers.EarlyStoppingCallback(config.patience), _Progress()],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train(resume_from_checkpoint=str(state) if state else None)
+    with warnings.catch_warnings():
+        # Some file systems order states by number, which is the order they were made in.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
+        trainer.train(resume_from_checkpoint=str(state) if state else None)
 
     best = work / "best"
     trainer.save_model(str(best))
@@ -100,7 +104,9 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> Path | None:
             for key, value in run["config"].items()
             if before["config"].get(key) != value
         ]
-        changed += [f"the {key.replace('_', ' ')} differ" for key in ("train_rows", "dev_rows") if before[key] != run[key]]
+        changed += [
+            f"the {key.replace('_', ' ')} differ" for key in ("train_rows", "dev_rows") if before[key] != run[key]
+        ]
         if changed:
             raise DataError(
                 f"{work}: cannot resume, {'; '.join(changed)}; use what the unfinished run used, or leave out --resume"
@@ -219,7 +225,12 @@ def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     epochs: dict[float, dict[str, float]] = {}
     for entry in log:
         epoch = epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]})
-        names = {"loss": "loss", "eval_loss": "dev_loss", "eval_accuracy": "dev_accuracy", "eval_macro_f1": "dev_macro_f1"}
+        names = {
+            "loss": "loss",
+            "eval_loss": "dev_loss",
+            "eval_accuracy": "dev_accuracy",
+            "eval_macro_f1": "dev_macro_f1",
+        }
         epoch.update({ours: entry[theirs] for theirs, ours in names.items() if theirs in entry})
     return [epoch for epoch in epochs.values() if "dev_accuracy" in epoch]
 

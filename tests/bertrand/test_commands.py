@@ -1,0 +1,286 @@
+"""The command as people use it: what it prints, where, and with which exit code."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from inference import Classifier
+from tests.support import ROOT, manifest_of, run_command, serving, write_csv
+
+COMMANDS = ["demo", "train", "export", "verify", "evaluate", "predict", "serve"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command):
+    """Help within 0.3 s means that neither torch nor onnxruntime nor bentoml is imported for it."""
+    code = (
+        "import sys\nfrom bertrand.__main__ import main\n"
+        f"try: main([{command!r}, '--help'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'transformers', 'onnxruntime', 'numpy', 'bentoml', 'tokenizers'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "usage: bertrand" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["train"], ["serve", "--port", "x"], ["predict", "--precision", "int4", "m"]])
+def test_bad_usage_exits_2(arguments):
+    done = run_command(*arguments)
+
+    assert done.returncode == 2
+    assert "usage: bertrand" in done.stderr
+
+
+def test_version_is_the_packages():
+    assert run_command("--version").stdout.startswith("bertrand 0.")
+
+
+def test_predict_prints_a_label_a_line(model_folder, classifier):
+    texts = ["my order is late", "thank you"]
+    expected = [prediction.label for prediction in classifier.classify(texts)]
+
+    assert run_command("predict", model_folder, *texts).stdout.splitlines() == expected
+    assert run_command("predict", model_folder, stdin="my order is late\r\nthank you\n").stdout.splitlines() == expected
+
+
+def test_predict_as_json_has_every_score(model_folder, classifier):
+    done = run_command("predict", model_folder, "--json", "thank you 🙂")
+
+    (line,) = map(json.loads, done.stdout.splitlines())
+    prediction = classifier.classify(["thank you 🙂"])[0]
+    assert line["text"] == "thank you 🙂"
+    assert [(score["label"], score["score"]) for score in line["scores"]] == list(prediction.scores)
+
+
+def test_predict_keeps_lines_in_step_with_bad_ones(model_folder):
+    """A caller who pastes labels beside texts must not have them shift by one where a text is empty."""
+    done = run_command("predict", model_folder, stdin=b"login\n\nca\xe9f\xff\nthank you\n")
+
+    assert done.returncode == 2
+    labels = done.stdout.split("\n")
+    assert len(labels) == 5
+    assert labels[0]
+    assert labels[1] == labels[2] == ""
+    assert "text 2: the text is empty" in done.stderr
+    assert "text 3: character 2 is a lone surrogate" in done.stderr
+
+
+def test_predict_of_nothing_prints_nothing(model_folder):
+    done = run_command("predict", model_folder, stdin="")
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(model_folder):
+    command = f"yes login | head -5000 | {sys.executable} -m bertrand predict {model_folder} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluate_measures_graph_and_checkpoint_alike(model_folder, sentences):
+    graph = run_command("evaluate", model_folder, sentences, "--json")
+    checkpoint = run_command("evaluate", model_folder / "checkpoint", sentences, "--json")
+
+    figures, reference = json.loads(graph.stdout), json.loads(checkpoint.stdout)
+    assert figures["accuracy"] == reference["accuracy"] == manifest_of(model_folder)["metrics"]["test"]["accuracy"]
+    assert figures["confusion"] == reference["confusion"]
+    printed = run_command("evaluate", model_folder, sentences).stdout
+    assert f"accuracy {figures['accuracy']:.4f}" in printed
+    assert "refund" in printed
+
+
+def test_verify_passes_a_faithful_model_and_fails_another(model_folder, sentences, tmp_path):
+    good = run_command("verify", model_folder, "--data", sentences)
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    weights = broken / "checkpoint" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 0x40  # the exponent of one weight
+    weights.write_bytes(bytes(content))
+    altered = run_command("verify", broken)
+    _sign_again(broken)
+    bad = run_command("verify", broken, "--json")
+
+    assert good.returncode == 0, good.stderr
+    assert [line.split()[0] for line in good.stdout.splitlines()] == ["passed", "passed"]
+    assert altered.returncode == 2
+    assert "model.safetensors: altered" in altered.stderr
+    assert bad.returncode == 1
+    outcome = json.loads(bad.stdout)
+    assert outcome["passed"] is False
+    assert {gate["name"]: gate["passed"] for gate in outcome["gates"]} == {"parity": False, "batch_invariance": True}
+
+
+def _sign_again(folder):
+    from inference.artifact import sha256
+
+    manifest = manifest_of(folder)
+    manifest["sha256"]["checkpoint/model.safetensors"] = sha256(folder / "checkpoint" / "model.safetensors")
+    (folder / "model.json").write_text(json.dumps(manifest))
+
+
+def test_settings_come_from_a_file_and_options_override_it(tmp_path, sentences, tiny_base):
+    (tmp_path / "run.toml").write_text(f'base = "{tiny_base}"\nepochs = 1\nlearning-rate = 0.001\nseed = 4\n')
+    out = tmp_path / "out"
+
+    done = run_command("train", sentences, "--out", out, "--config", tmp_path / "run.toml", "--seed", "6", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["version"] == manifest_of(out)["version"]
+    config = json.loads((out / "checkpoint" / "train.json").read_text())["config"]
+    assert (config["epochs"], config["learning_rate"], config["seed"]) == (1, 0.001, 6)
+
+
+@pytest.mark.parametrize(("content", "told"), [("epoch = 1", "unknown setting 'epoch'"), ("epochs = ", "not a TOML file"), ('epochs = "5"', "--epochs is '5'")])
+def test_a_wrong_settings_file_is_told(tmp_path, sentences, content, told):
+    (tmp_path / "run.toml").write_text(content)
+
+    done = run_command("train", sentences, "--out", tmp_path / "out", "--config", tmp_path / "run.toml")
+
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("sentence,label\nhi,a\n", "no column 'text'"),
+        ("text,label\nhi,a\nho,a\n", "only the label 'a'"),
+        ("text,label\nhi,a\n,b\n", "line 3: 'text' is empty"),
+        ("text,label\nhi,a\ncaf\udce9,b\n", "line 3: byte 0xE9 is not UTF-8"),
+    ],
+)
+def test_bad_data_exits_2_with_one_line(tmp_path, content, told):
+    path = tmp_path / "data.csv"
+    path.write_text(content, encoding="utf-8", errors="surrogateescape")
+
+    done = run_command("train", path, "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(path) in done.stderr
+    assert told in done.stderr
+    assert "Traceback" in run_command("train", path, "--out", tmp_path / "out", "--debug").stderr
+
+
+def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for arguments, told in [
+            ((tmp_path / "none",), "no such model folder"),
+            ((model_folder, "--precision", "int8"), "offers fp32, not int8"),
+            ((model_folder, "--workers", "0"), "BERTRAND_WORKERS is '0'"),
+            ((model_folder, "--port", port), "cannot listen at"),
+            ((model_folder, "--host", "no.such.host"), "cannot listen at"),
+        ]:
+            done = run_command("serve", *arguments)
+            assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+            assert told in done.stderr
+
+
+def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_path):
+    """Users have folders called service and training too."""
+    for name in ("service", "inference", "training"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")
+    shutil.copytree(model_folder, tmp_path / "models" / "mine")
+    (tmp_path / "models" / "current").symlink_to("mine")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bertrand.__main__ import main; main()"
+    process = subprocess.Popen([sys.executable, "-P", "-c", script, "serve", "--port", str(port)], cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{port}/v1/info", timeout=5).json()
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+    assert answer["version"] == manifest_of(model_folder)["version"]
+
+
+def test_a_served_model_stops_at_sigterm_and_ctrl_c(model_folder):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "bertrand", "serve", str(model_folder), "--port", str(port)]
+        process = subprocess.Popen(command, cwd=ROOT)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        os.kill(process.pid, number)
+        process.wait(timeout=30)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+
+
+def test_the_demo_path_with_the_real_base(tmp_path):
+    """What a stranger does first, with the real pretrained weights: train, then ask over HTTP."""
+    done = run_command("demo", "--no-serve", "--out", tmp_path / "models" / "demo")
+
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "models" / "demo"
+    assert manifest_of(out)["metrics"]["test"]["accuracy"] >= 0.9
+    assert (tmp_path / "models" / "current").readlink().name == "demo"
+    text = "I was charged twice, please refund me"
+    with serving(out) as url:
+        result = httpx.post(f"{url}/v1/analyze", json={"inputs": [text]}).json()["results"][0]
+    assert result["label"] == Classifier.load(out).classify([text])[0].label == "refund"
+    assert [len(vector) for vector in result["token_embeddings"]] == [384] * len(result["tokens"])
+    for token in result["tokens"]:
+        assert text[token["start"] : token["end"]] == token["text"] or token["special"]
+
+
+def test_the_example_sentences_are_what_they_claim():
+    from collections import Counter
+
+    from bertrand import example
+    from training.data import read_rows
+
+    train, test = read_rows(example.TRAIN), read_rows(example.TEST)
+
+    assert min(Counter(row.label for row in train).values()) >= 60
+    assert min(Counter(row.label for row in test).values()) >= 20
+    assert len({row.label for row in train}) == 8
+    texts = [" ".join("".join(c for c in row.text.lower() if c.isalnum() or c == " ").split()) for row in (*train, *test)]
+    assert len(set(texts)) == len(texts)
+
+
+def test_no_column_of_the_users_own_name_is_needed(tmp_path, tiny_base):
+    path = write_csv(tmp_path / "x.csv", [(f"login {c}", "a") for c in "abcd"] + [(f"late {c}", "b") for c in "abcd"])
+    path.write_text(path.read_text().replace("text,label", "Nachricht,Absicht"))
+
+    done = run_command(
+        "train", path, "--text-column", "Nachricht", "--label-column", "Absicht", "--base", tiny_base, "--epochs", "1",
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert manifest_of(tmp_path / "out")["labels"] == ["a", "b"]

@@ -1,0 +1,79 @@
+"""One tiny real BERT, trained and exported once for the whole run, and the data and servers that use it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.support import make_base, serving, write_csv
+
+os.environ["BENTOML_DO_NOT_TRACK"] = "true"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from inference import Classifier
+
+SENTENCES = {
+    "refund": ["i want my money back", "refund the order please", "when is the refund on my card", "money back please"],
+    "login": ["my password is not in", "where to login", "login page and password please", "the account login is late"],
+    "praise": ["thank you great app", "i love it", "we love the app thank you", "great great thank you"],
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers with loud weights: at the usual 0.02 a broken mask moves a logit by less than 1e-4."""
+    return make_base(tmp_path_factory.mktemp("base") / "bert", "bert")
+
+
+@pytest.fixture(scope="session")
+def sentences(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV file of three labels that a tiny model can tell apart."""
+    rows = [
+        (f"{text} {word}", label)
+        for label, texts in SENTENCES.items()
+        for text in texts
+        for word in ("", "the order", "my app", "on the page", "please", "and the card", "in it", "for the box")
+    ]
+    return write_csv(tmp_path_factory.mktemp("data") / "train.csv", [(text.strip(), label) for text, label in rows])
+
+
+@pytest.fixture(scope="session")
+def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT, fine-tuned and exported as `bertrand train` does it."""
+    from training.pipeline import train
+    from training.settings import TrainConfig
+
+    out = tmp_path_factory.mktemp("models") / "tiny"
+    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
+    train(config, sentences, test=sentences, out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def classifier(model_folder: Path) -> Classifier:
+    """The tiny model, loaded."""
+    from inference import Classifier
+
+    return Classifier.load(model_folder)
+
+
+@pytest.fixture(scope="session")
+def server(model_folder: Path) -> Iterator[str]:
+    """The address of a real `bertrand serve` of the tiny model."""
+    with serving(model_folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(server: str) -> Iterator[httpx.Client]:
+    """A plain HTTP client of the server."""
+    with httpx.Client(base_url=server, timeout=30) as client:
+        yield client

@@ -1,0 +1,148 @@
+"""Sentences to answers: order, company, offsets, lengths, and texts that are none."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference import Analysis, Classifier, InputError, Prediction, TextError
+from inference.classifier import sigmoid, softmax
+
+TEXTS = ["my order is late", "login", "thank you " * 40, "?", "money back please", "naïve café", "日本語 text", "a 🙂 b"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 16, 64])
+def test_a_text_scores_the_same_in_any_company(classifier, batch_size):
+    """Padding must not leak into a score, or batching would change answers."""
+    alone = np.concatenate([classifier.score([text]) for text in TEXTS])
+
+    np.testing.assert_allclose(classifier.score(TEXTS, batch_size=batch_size), alone, atol=1e-6)
+
+
+def test_answers_come_in_the_order_of_the_texts(classifier):
+    """Inside, texts are sorted by length; outside nobody may notice."""
+    forward, backward = classifier.analyze(TEXTS), classifier.analyze(TEXTS[::-1])[::-1]
+
+    for text, one, other in zip(TEXTS, forward, backward, strict=True):
+        assert one.prediction.label == other.prediction.label
+        assert [text[t.start : t.end] for t in one.tokens if not t.special] == [t.text for t in one.tokens if not t.special]
+
+
+def test_scores_are_probabilities_best_first(classifier):
+    for prediction in classifier.classify(TEXTS):
+        scores = [score for _, score in prediction.scores]
+        assert scores == sorted(scores, reverse=True)
+        assert sum(scores) == pytest.approx(1, abs=1e-5)
+        assert (prediction.label, prediction.score) == prediction.scores[0]
+        assert {label for label, _ in prediction.scores} == set(classifier.labels)
+
+
+def test_an_analysis_has_one_vector_a_token_and_their_mean(classifier):
+    analysis = classifier.analyze(["my order is late"])[0]
+
+    assert [token.text for token in analysis.tokens] == ["[CLS]", "my", "order", "is", "late", "[SEP]"]
+    assert [token.special for token in analysis.tokens] == [True, False, False, False, False, True]
+    assert analysis.token_embeddings.shape == (6, 32)
+    np.testing.assert_allclose(analysis.sentence_embedding, analysis.token_embeddings.mean(axis=0), atol=1e-6)
+    assert analysis.prediction.token_count == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Café!", ["Café", "!"]),
+        ("cafe\u0301 order", ["cafe\u0301", "order"]),  # a combining accent belongs to its letter
+        ("日本語", ["日", "本", "語"]),
+        ("a 👩‍👩‍👧 b", ["a", "👩‍👩‍👧", "b"]),
+        ("a\u00a0b\tc", ["a", "b", "c"]),
+        ("login\r\npassword", ["login", "password"]),
+        ("Straße", ["Straße"]),
+    ],
+)
+def test_offsets_are_characters_of_the_text_as_sent(classifier, text, pieces):
+    """Byte offsets, or offsets into the normalised text, cut words in half in every language but English."""
+    tokens = [token for token in classifier.analyze([text])[0].tokens if not token.special]
+
+    assert [text[token.start : token.end] for token in tokens] == pieces
+    assert [token.text for token in tokens] == pieces
+
+
+def test_a_long_text_is_cut_and_marked(classifier):
+    short, exact, long = classifier.classify(["late", "late " * 30, "late " * 31])
+
+    assert (short.truncated, short.token_count) == (False, 3)
+    assert (exact.truncated, exact.token_count) == (False, 32)
+    assert (long.truncated, long.token_count) == (True, 32)
+    assert long.scores == exact.scores
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "text_empty"),
+        (" \t\n\u00a0\u3000", "text_empty"),
+        ("\u200b\u0000\ufeff", "text_empty"),  # nothing that the tokenizer keeps
+        ("a\ud800b", "text_invalid"),
+        (None, "text_invalid"),
+        (5, "text_invalid"),
+        (b"bytes", "text_invalid"),
+    ],
+)
+def test_a_bad_text_fails_alone(classifier, text, code):
+    before, error, after = classifier.analyze(["late", text, "login"])
+
+    assert isinstance(error, TextError)
+    assert error.code == code
+    assert isinstance(before, Analysis)
+    assert after.prediction == classifier.classify(["login"])[0]
+
+
+def test_no_texts_give_no_answers(classifier):
+    assert classifier.classify([]) == []
+    assert classifier.analyze([]) == []
+    assert classifier.score([]).shape == (0, 3)
+
+
+def test_score_names_the_text_it_cannot_score(classifier):
+    with pytest.raises(InputError, match="text 1: the text is empty"):
+        classifier.score(["late", " "])
+
+
+def test_top_k_and_threshold_choose_among_the_scores(classifier):
+    (text,) = classifier.encoder.encode(["my order is late"])
+    logits = np.array([2.0, 1.0, 0.0], dtype=np.float32)
+
+    assert [label for label, _ in classifier.predict(text, logits, top_k=2).scores] == list(classifier.labels[:2])
+    assert [label for label, _ in classifier.predict(text, logits, threshold=0.5).scores] == [classifier.labels[0]]
+    nothing = classifier.predict(text, logits, threshold=0.99)
+    assert (nothing.label, nothing.score, nothing.scores) == (None, None, ())
+
+
+def test_the_temperature_divides_the_logits(classifier):
+    from dataclasses import replace
+
+    warm = Classifier(replace(classifier.manifest, temperature=2.0), classifier.encoder, classifier.engine, "fp32")
+    logits = np.array([[2.0, 0.0, -2.0]], dtype=np.float32)
+
+    np.testing.assert_allclose(warm.probabilities(logits), softmax(logits / 2))
+
+
+def test_softmax_and_sigmoid_survive_any_logit():
+    logits = np.array([[1000.0, -1000.0, 0.0], [-88.0, -90.0, -500.0]], dtype=np.float32)
+
+    with np.errstate(over="raise", invalid="raise"):
+        np.testing.assert_allclose(softmax(logits).sum(axis=1), 1, atol=1e-6)
+        assert softmax(logits)[0].tolist() == [1, 0, 0]
+        np.testing.assert_allclose(sigmoid(logits[0]), [1, 0, 0.5])
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(st.text(max_size=60), max_size=6))
+def test_any_unicode_gets_an_answer_or_an_error_of_its_own(classifier, texts):
+    results = classifier.classify(texts)
+
+    assert len(results) == len(texts)
+    for text, result in zip(texts, results, strict=True):
+        assert isinstance(result, Prediction | TextError)
+        if isinstance(result, Prediction):
+            assert text.strip()

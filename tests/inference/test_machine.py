@@ -1,0 +1,31 @@
+"""The CPUs that a container may use, read from files as the kernel writes them."""
+
+import os
+
+import pytest
+
+from inference.machine import cpu_count
+
+CORES = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, CORES),
+        ({"cpu.max": "max 100000"}, CORES),
+        ({"cpu.max": "100000 100000"}, 1),
+        ({"cpu.max": "50000 100000"}, 1),
+        ({"cpu.max": "150000 100000"}, min(2, CORES)),
+        ({"cpu.max": "6400000 100000"}, CORES),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, CORES),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+    ],
+)
+def test_the_quota_of_the_cgroup_bounds_the_cores(tmp_path, files, expected):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+
+    assert cpu_count(tmp_path) == expected

@@ -1,0 +1,192 @@
+"""Many callers, one engine: who shares a batch, who waits, and who fails."""
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from inference.engine import Output
+from service.batcher import Batcher
+
+
+class Text:
+    """A text of so many tokens, as far as the batcher looks at it."""
+
+    def __init__(self, length, mark=0):
+        self.ids = np.full(length, mark, dtype=np.int64)
+
+    def __len__(self):
+        return len(self.ids)
+
+
+class Runner:
+    """A model that answers with the first token id, can be held back, and fails on id 13."""
+
+    def __init__(self):
+        self.batches = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, batch, *, hidden=False):
+        self.batches.append([len(ids) for ids in batch])
+        self.gate.wait(10)
+        if any(ids[0] == 13 for ids in batch):
+            raise RuntimeError("cannot compute 13")
+        return [Output(np.array([ids[0]], dtype=np.float32), np.zeros((len(ids), 2)) if hidden else None) for ids in batch]
+
+
+class Observer:
+    def __init__(self):
+        self.seen = []
+
+    def batch(self, lengths, waits, seconds):
+        self.seen.append((list(lengths), list(waits), seconds))
+
+
+@pytest.fixture
+def runner():
+    return Runner()
+
+
+@pytest.fixture
+def batcher(runner):
+    batcher = Batcher(runner, Observer(), threads=1, max_batch_tokens=64)
+    yield batcher
+    runner.gate.set()
+    batcher.close()
+
+
+async def until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def behind_a_running_batch(batcher, runner, *calls):
+    """Start the calls in order while the only thread is busy, then let it go."""
+    runner.gate.clear()
+    first = asyncio.create_task(batcher.submit([Text(1)]))
+    await until(lambda: len(runner.batches) == 1)
+    tasks = []
+    for texts in calls:
+        tasks.append(asyncio.create_task(batcher.submit(texts)))
+        await asyncio.sleep(0)
+    runner.gate.set()
+    await first
+    return [[int(output.logits[0]) for output in (await task).outputs] for task in tasks]
+
+
+def test_answers_are_in_the_callers_order(batcher):
+    texts = [Text(length, mark) for mark, length in enumerate([5, 60, 2, 30, 5, 1, 7, 9, 11, 3, 64], start=20)]
+
+    answer = asyncio.run(batcher.submit(texts))
+
+    assert [int(output.logits[0]) for output in answer.outputs] == list(range(20, 31))
+    assert all(output.hidden is None for output in answer.outputs)
+
+
+def test_an_idle_batcher_waits_for_no_company(batcher, runner):
+    asyncio.run(batcher.submit([Text(4)]))
+
+    assert runner.batches == [[4]]
+
+
+def test_callers_who_wait_together_share_a_batch_of_similar_length(batcher, runner):
+    answers = asyncio.run(
+        behind_a_running_batch(batcher, runner, *([Text(length, length)] for length in (5, 30, 6, 31, 5, 29)))
+    )
+
+    assert answers == [[5], [30], [6], [31], [5], [29]]
+    assert [sorted(batch) for batch in runner.batches[1:]] == [[5, 5, 6], [29, 30], [31]]  # 3 x 31 exceeds 64 tokens
+
+
+def test_a_batch_keeps_within_its_tokens(batcher, runner):
+    asyncio.run(behind_a_running_batch(batcher, runner, [Text(20) for _ in range(10)]))
+
+    assert all(len(batch) * max(batch) <= 64 for batch in runner.batches)
+
+
+def test_a_text_longer_than_a_batch_may_be_still_runs(batcher, runner):
+    asyncio.run(batcher.submit([Text(200)]))
+
+    assert runner.batches == [[200]]
+
+
+def test_one_text_does_not_wait_behind_a_thousand(batcher, runner):
+    """Requests take turns: a caller with one text is served among the first batches of the large one."""
+
+    async def scenario():
+        runner.gate.clear()
+        large = asyncio.create_task(batcher.submit([Text(8, 1) for _ in range(400)]))
+        await until(lambda: len(runner.batches) == 1)
+        small = asyncio.create_task(batcher.submit([Text(40, 2)]))
+        await asyncio.sleep(0)
+        runner.gate.set()
+        await asyncio.gather(small, large)
+
+    asyncio.run(scenario())
+
+    assert runner.batches.index([40]) <= 2
+
+
+def test_a_batch_that_fails_is_split_until_only_the_text_at_fault_fails(batcher):
+    texts = [Text(5, mark) for mark in (1, 2, 13, 4, 5, 6, 7)]
+
+    outputs = asyncio.run(batcher.submit(texts)).outputs
+
+    assert [isinstance(output, RuntimeError) for output in outputs] == [mark == 13 for mark in (1, 2, 13, 4, 5, 6, 7)]
+
+
+def test_texts_of_a_caller_who_left_are_not_computed(batcher, runner):
+    async def scenario():
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(1)]))
+        await until(lambda: len(runner.batches) == 1)
+        leaving = asyncio.create_task(batcher.submit([Text(50) for _ in range(20)]))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        staying = asyncio.create_task(batcher.submit([Text(3, 9)]))
+        await asyncio.sleep(0)
+        runner.gate.set()
+        await first
+        return (await staying).outputs
+
+    assert int(asyncio.run(scenario())[0].logits[0]) == 9
+    assert 50 not in [length for batch in runner.batches for length in batch]
+    assert batcher.waiting_tokens == 0
+
+
+def test_hidden_states_come_to_those_who_asked(batcher):
+    async def scenario():
+        return await asyncio.gather(batcher.submit([Text(4)], hidden=True), batcher.submit([Text(4)]))
+
+    with_states, _ = asyncio.run(scenario())
+
+    assert with_states.outputs[0].hidden.shape == (4, 2)
+
+
+def test_close_finishes_what_waits(runner):
+    batcher = Batcher(runner, Observer(), threads=2, max_batch_tokens=64)
+
+    async def scenario():
+        task = asyncio.create_task(batcher.submit([Text(5, 7) for _ in range(30)]))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(batcher.close)
+        return (await task).outputs
+
+    assert len(asyncio.run(scenario())) == 30
+    assert not batcher.alive
+
+
+def test_every_pass_is_observed(runner):
+    observer = Observer()
+    batcher = Batcher(runner, observer, threads=1, max_batch_tokens=64)
+    asyncio.run(batcher.submit([Text(5), Text(6), Text(30)]))
+    batcher.close()
+
+    assert sorted(length for lengths, _, _ in observer.seen for length in lengths) == [5, 6, 30]
+    assert all(wait >= 0 for _, waits, _ in observer.seen for wait in waits)

@@ -1,0 +1,139 @@
+"""What tests need in more than one place: small real models, servers and commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+WORDS = (
+    "the a my is was not and please when where why parcel refund money back password login invoice charged twice "
+    "app crashes thank you great love late box order account cancel stop it i we they to of on in for card page"
+).split()
+
+
+def make_base(folder: Path, family: str) -> Path:
+    """Write an untrained base model of a family, with a word-piece or a byte-level tokenizer as the family has it."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    if family == "roberta":
+        symbols = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: i for i, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", *symbols])}
+        tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+        fast = transformers.RobertaTokenizerFast(tokenizer_object=tokenizer, add_prefix_space=False)
+        config = transformers.RobertaConfig(
+            vocab_size=len(vocabulary), max_position_embeddings=66, type_vocab_size=1, initializer_range=0.2, **size
+        )
+        model = transformers.RobertaModel(config)
+    else:
+        pieces = [
+            "[PAD]",
+            "[UNK]",
+            "[CLS]",
+            "[SEP]",
+            "[MASK]",
+            *WORDS,
+            *"abcdefghijklmnopqrstuvwxyz",
+            "##s",
+            "##ed",
+            ".",
+            "?",
+            ",",
+        ]
+        vocabulary = {token: i for i, token in enumerate(dict.fromkeys(pieces))}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+        fast = transformers.BertTokenizerFast(tokenizer_object=tokenizer)
+        if family == "distilbert":
+            fast = transformers.DistilBertTokenizerFast(tokenizer_object=tokenizer)
+            config = transformers.DistilBertConfig(
+                vocab_size=len(vocabulary), dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64,
+                initializer_range=0.2,
+            )  # fmt: skip
+            model = transformers.DistilBertModel(config)
+        else:
+            config = transformers.BertConfig(
+                vocab_size=len(vocabulary), max_position_embeddings=64, initializer_range=0.2, **size
+            )
+            model = transformers.BertModel(config)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
+    """Write labelled sentences, quoted as RFC 4180 wants them."""
+    lines = ["text,label", *('"{}",{}'.format(text.replace('"', '""'), label) for text, label in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@contextmanager
+def serving(model: Path, *options: str, **environment: str) -> Iterator[str]:
+    """Run `bertrand serve` on a free loopback port until the block ends; give its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "bertrand", "serve", str(model), "--port", str(port), *options]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the server ended with {process.returncode}"
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail("the server did not become ready within a minute")
+
+
+def run_command(
+    *arguments: str | Path, stdin: str | bytes | None = None, cwd: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    """Run the `bertrand` command as a user does and return what it printed."""
+    command = [sys.executable, "-m", "bertrand", *map(str, arguments)]
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=600
+    )
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """Read model.json as any program would."""
+    manifest: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    return manifest

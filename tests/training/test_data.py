@@ -1,0 +1,101 @@
+"""Files of labelled sentences: what is read, and what each broken one is told."""
+
+import json
+from collections import Counter
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.support import write_csv
+from training.data import Row, read_rows, split
+from training.errors import DataError
+
+ROWS = [
+    ("plain", "a"),
+    ('she said "no", twice', "b"),
+    ("two\nlines", "a"),
+    ("naïve 日本語 🙂", "b"),
+    ("a line\u2028separator", "a"),
+]
+
+
+def write(tmp_path, kind):
+    path = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        table = pyarrow.table(
+            {"text": [t for t, _ in ROWS], "label": [label for _, label in ROWS], "id": range(len(ROWS))}
+        )
+        pyarrow.parquet.write_table(table, path)
+    elif kind == "jsonl":
+        path.write_text("".join(json.dumps({"label": label, "text": t}) + "\n" for t, label in ROWS))
+    elif kind == "tsv":
+        lines = ["label\ttext", *('{}\t"{}"'.format(label, t.replace('"', '""')) for t, label in ROWS)]
+        path.write_text("\ufeff" + "\r\n".join(lines))
+    else:
+        write_csv(path, ROWS)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_rows(tmp_path, kind):
+    """Quotes, line breaks in cells, a byte order mark, other column orders: the sentences are what was written."""
+    assert read_rows(write(tmp_path, kind)) == [Row(text, (label,)) for text, label in ROWS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("x.csv", b"sentence,label\nhi,a\n", ["no column 'text'", "'sentence'", "--text-column"]),
+        ("x.csv", b"text,text,label\nhi,ho,a\n", ["more than one column 'text'"]),
+        ("x.csv", b"text,label\nhi,a\n  ,b\n", ["line 3", "'text' is empty", "expected a sentence"]),
+        ("x.csv", b"text,label\nhi,a\nho,\n", ["line 3", "'label' is empty", "expected one label"]),
+        ("x.csv", b'text,label\n"two\nlines",a\n,b\n', ["line 4", "'text' is empty"]),
+        ("x.csv", b"text,label\nhi,a\nho,ha,b\n", ["line 3", "3 cells, expected 2"]),
+        ("x.csv", b"text,label\nhi,a\ncaf\xe9,b\n", ["line 3", "0xE9", "UTF-8", "iconv"]),
+        ("x.csv", b'text,label\n"hi,a\n', ["line 2", "RFC 4180"]),
+        ("x.csv", b"text,label\n", ["no rows"]),
+        ("x.csv", b"", ["no rows"]),
+        ("x.jsonl", b'{"text": "hi", "label": "a"}\n{"text": "ho"\n', ["line 2", "not valid JSON"]),
+        ("x.jsonl", b'{"text": "hi", "label": null}\n', ["line 1", "'label' is missing"]),
+        ("x.jsonl", b'{"text": 5, "label": "a"}\n', ["line 1", "int '5'"]),
+        ("x.jsonl", b"[1]\n", ["line 1", "one object a line"]),
+        ("x.parquet", b"PAR2", ["not a Parquet file"]),
+        ("x.xlsx", b"", ["unknown ending '.xlsx'", ".csv"]),
+    ],
+)
+def test_a_broken_file_is_told_where_and_what_was_expected(tmp_path, name, content, told):
+    """A message without file, line and expectation leaves the user to search 100,000 rows."""
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+
+    for part in (str(path), *told):
+        assert part in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere\.csv: cannot be read"):
+        read_rows(tmp_path / "nowhere.csv")
+
+
+def test_several_labels_a_row_are_told_apart_by_a_bar_or_a_list(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": "x|y|x"}\n{"text": "b", "label": ["y"]}\n{"text": "c", "label": ""}\n')
+
+    assert [row.labels for row in read_rows(path, multi_label=True)] == [("x", "y"), ("y",), ()]
+
+
+def test_the_split_keeps_every_label_and_every_copy_of_a_text_on_one_side():
+    """A copy on both sides would let the development score reward memory; a label on one side measures nothing."""
+    rows = [Row(f"text {i % 40}", ("common" if i % 40 < 37 else "rare",)) for i in range(80)]
+
+    train, dev = split(rows, share=0.1, seed=3)
+
+    assert Counter(train) + Counter(dev) == Counter(rows)
+    assert not {row.text for row in train} & {row.text for row in dev}
+    assert {row.label for row in dev} == {row.label for row in train} == {"common", "rare"}
+    assert split(rows, share=0.1, seed=3) == (train, dev)
+    assert split(rows, share=0.1, seed=4) != (train, dev)

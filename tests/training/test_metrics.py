@@ -1,0 +1,43 @@
+"""Figures against values worked out by hand and by scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
+
+from training.metrics import calibration_error, measure
+
+
+def test_single_label_figures_equal_scikit_learns():
+    generator = np.random.default_rng(0)
+    probabilities = generator.dirichlet(np.ones(4), size=200).astype(np.float32)
+    true = generator.integers(0, 3, size=200)  # the fourth label never occurs, but is predicted
+    given = probabilities.argmax(axis=1)
+
+    metrics = measure(probabilities, np.eye(4, dtype=bool)[true], ["a", "b", "c", "d"])
+
+    expected = precision_recall_fscore_support(true, given, labels=range(4), zero_division=0)
+    np.testing.assert_allclose([m.precision for m in metrics.labels], expected[0])
+    np.testing.assert_allclose([m.recall for m in metrics.labels], expected[1])
+    np.testing.assert_allclose([m.f1 for m in metrics.labels], expected[2])
+    assert [m.support for m in metrics.labels] == expected[3].tolist()
+    assert metrics.accuracy == pytest.approx(accuracy_score(true, given))
+    assert metrics.macro_f1 == pytest.approx(expected[2].mean())
+    assert np.array_equal(metrics.confusion, confusion_matrix(true, given, labels=range(4)))
+
+
+def test_multi_label_figures_use_the_thresholds():
+    probabilities = np.array([[0.6, 0.2], [0.6, 0.4], [0.1, 0.1]], dtype=np.float32)
+    truth = np.array([[1, 0], [1, 1], [0, 0]], dtype=bool)
+
+    assert measure(probabilities, truth, ["a", "b"], multi_label=True).accuracy == pytest.approx(2 / 3)
+    lowered = measure(probabilities, truth, ["a", "b"], multi_label=True, thresholds=(0.5, 0.3))
+    assert lowered.accuracy == 1
+    assert lowered.confusion is None
+
+
+def test_calibration_error_is_the_gap_of_confidence_to_accuracy():
+    """Of four decisions at 0.9 three are right (gap 0.15); of two at 0.6 both are (gap 0.4)."""
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6], dtype=np.float32)
+    correct = np.array([1, 1, 1, 0, 1, 1], dtype=bool)
+
+    assert calibration_error(confidence, correct) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6, abs=1e-6)

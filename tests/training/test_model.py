@@ -1,0 +1,310 @@
+"""Fine-tuning, export and gates with real models made small: what a model folder holds, and when there is none."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+import transformers
+
+from inference import ArtifactError, Classifier, InputError
+from tests.support import ROOT, make_base, manifest_of, run_command, write_csv
+from training import gates, pipeline
+from training.checkpoint import Checkpoint
+from training.errors import BaseModelError, DataError, GateError
+from training.settings import TrainConfig
+
+PROBES = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model_folder):
+    return Checkpoint.load(str(model_folder / "checkpoint"))
+
+
+def test_the_model_learns(model_folder):
+    """A pipeline that trains nothing would pass every parity test."""
+    assert manifest_of(model_folder)["metrics"]["test"]["accuracy"] > 0.9
+
+
+def test_the_folder_holds_what_the_design_names(model_folder):
+    names = {path.name for path in model_folder.iterdir()}
+
+    assert names == {"model.json", "model.onnx", "tokenizer.json", "checkpoint", "report.html", "README.md"}
+    assert (model_folder / "checkpoint" / "train.json").is_file()
+    assert not list(model_folder.parent.glob(".tiny*")), "work and staging folders are gone"
+
+
+def test_the_report_and_the_card_stand_alone(model_folder):
+    """They are opened offline: nothing in them may be fetched."""
+    report = (model_folder / "report.html").read_text(encoding="utf-8")
+
+    assert "http" not in report.replace("http-equiv", "")
+    for label in ("refund", "login", "praise"):
+        assert label in report
+        assert label in (model_folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_graph_and_pytorch_give_the_same_ids_logits_and_vectors(checkpoint, classifier):
+    reference = checkpoint.run(PROBES)
+
+    for text, analysis, (ids, logits, hidden) in zip(PROBES, classifier.analyze(PROBES), reference, strict=True):
+        assert [token.id for token in analysis.tokens] == ids.tolist(), text
+        np.testing.assert_allclose(analysis.token_embeddings, hidden, atol=1e-4)
+        np.testing.assert_allclose(analysis.sentence_embedding, hidden.mean(axis=0), atol=1e-4)
+        best = max(analysis.prediction.scores, key=lambda pair: pair[1])
+        assert best[0] == checkpoint.labels[int(logits.argmax())]
+    np.testing.assert_allclose(classifier.score(PROBES), checkpoint.score(PROBES), atol=1e-5)
+
+
+def test_the_checkpoint_loads_in_stock_transformers_with_its_labels(model_folder, classifier):
+    classify = transformers.pipeline("text-classification", model=str(model_folder / "checkpoint"), device="cpu")
+
+    for text in PROBES[:3]:
+        (given,) = classify([text])
+        ours = classifier.classify([text])[0]
+        assert (given["label"], given["score"]) == (ours.label, pytest.approx(ours.score, abs=1e-4))
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_every_family_exports_faithfully(tmp_path, family, sentences):
+    """RoBERTa counts positions from its padding token and has byte-level offsets; DistilBERT has no segments."""
+    base = make_base(tmp_path / "base", family)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
+    model.save_pretrained(tmp_path / "classifier")
+    transformers.AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "classifier")
+
+    manifest = pipeline.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences, measured=False)
+
+    assert manifest.max_tokens == 64
+    assert manifest.gates["parity"]["passed"]
+    assert manifest.gates["fusion"]["Attention"] == 2
+    text = "café, money 🙂 back"
+    analysis = Classifier.load(tmp_path / "out").analyze([text])[0]
+    (reference,) = Checkpoint.load(str(tmp_path / "classifier")).run([text])
+    np.testing.assert_allclose(analysis.token_embeddings, reference[2], atol=1e-4)
+
+
+def test_a_multi_label_checkpoint_is_exported_as_one(tmp_path, tiny_base, sentences):
+    """A sigmoid taken for a softmax changes every score: serving must follow the problem type."""
+    labels = {0: "refund", 1: "login", 2: "praise"}
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tiny_base, problem_type="multi_label_classification", id2label=labels, label2id={v: k for k, v in labels.items()}
+    )
+    model.save_pretrained(tmp_path / "classifier")
+    transformers.AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "classifier")
+
+    manifest = pipeline.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences)
+
+    assert manifest.problem_type == "multi_label"
+    classifier = Classifier.load(tmp_path / "out")
+    scores = classifier.score(PROBES)
+    np.testing.assert_allclose(scores, Checkpoint.load(str(tmp_path / "classifier")).score(PROBES), atol=1e-5)
+    assert not np.allclose(scores.sum(axis=1), 1)
+    for prediction, row in zip(classifier.classify(PROBES), scores, strict=True):
+        assert {label for label, _ in prediction.scores} == {labels[i] for i in range(3) if row[i] >= 0.5}
+
+
+def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
+    rows = [("refund please", "money"), ("login please", "access"), ("refund login", "money|access"), ("thank you", "")]
+    path = write_csv(tmp_path / "x.csv", [(f"{text} {word}", label) for text, label in rows for word in "abcdefghij"])
+    config = TrainConfig(base=str(tiny_base), epochs=25, patience=25, learning_rate=3e-3, batch_size=8, multi_label=True)
+
+    manifest = pipeline.train(config, path, test=path, out=tmp_path / "out")
+
+    assert manifest.metrics["test"]["accuracy"] > 0.9
+    given = Classifier.load(tmp_path / "out").classify(["refund login a", "thank you b"])
+    assert {label for label, _ in given[0].scores} == {"money", "access"}
+    assert given[1].label is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"init": "random"}, {"init": "types"}, {"freeze": "encoder"}, {"freeze": "embeddings"}, {"class_weights": "balanced"}],
+)
+def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tiny_base, sentences, settings):
+    from training.data import read_rows, split
+    from training.train import fine_tune
+
+    config = TrainConfig(base=str(tiny_base), epochs=1, learning_rate=1e-3, seed=1, **settings)  # 0 made the base
+    train, dev = split(read_rows(sentences), share=0.2, seed=0)
+    tuned = transformers.AutoModel.from_pretrained(fine_tune(config, train, dev, tmp_path / "work")).state_dict()
+    base = transformers.AutoModel.from_pretrained(tiny_base).state_dict()
+
+    same = {name for name in base if np.array_equal(base[name], tuned[name])}
+    close = {name for name in base if (base[name] - tuned[name]).abs().max() < 0.05}
+    types, query = "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"
+    if settings.get("freeze") == "encoder":
+        assert same == set(base)
+    elif settings.get("freeze") == "embeddings":
+        assert {name for name in same if name.startswith("embeddings.")} == {n for n in base if n.startswith("embeddings.")}
+        assert query not in same
+    else:
+        assert (types in close) == (settings.get("init") != "random")
+        assert (query in close) == ("init" not in settings)
+
+
+def test_the_same_run_gives_the_same_model(tmp_path, tiny_base, sentences, model_folder):
+    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
+
+    again = pipeline.train(config, sentences, test=sentences, out=tmp_path / "again")
+
+    assert again.version == manifest_of(model_folder)["version"]
+
+
+def test_the_parity_gate_sees_a_changed_weight(tmp_path, model_folder, checkpoint):
+    """A gate that passes everything proves nothing: one weight of one layer is enough to fail it."""
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    graph = onnx.load(broken / "model.onnx")
+    weight = next(w for w in graph.graph.initializer if len(w.dims) == 2 and w.dims[0] == 32)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[3] += 0.01
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(graph, broken / "model.onnx")
+    classifier = Classifier.load(model_folder)
+    from inference.engine import Engine
+
+    damaged = Classifier(classifier.manifest, classifier.encoder, Engine(broken / "model.onnx", 0), "fp32")
+
+    outcome = gates.parity(checkpoint, damaged, PROBES)
+
+    assert not outcome.passed
+    assert max(outcome.measured.values()) > gates.PARITY_BOUND
+    assert gates.parity(checkpoint, classifier, PROBES).passed
+
+
+def test_a_failed_gate_writes_no_folder_and_exits_1(tmp_path, model_folder, sentences, monkeypatch):
+    monkeypatch.setattr(gates, "PARITY_BOUND", 0.0)
+
+    with pytest.raises(GateError, match="not written, gate parity failed: max logit difference"):
+        pipeline.export(str(model_folder / "checkpoint"), tmp_path / "out", data=sentences)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probes_cover_every_kind_of_text():
+    texts = gates.probes([f"sentence number {i} {'word ' * (i % 50)}" for i in range(2000)], max_tokens=32)
+
+    assert len(texts) < 200
+    assert {".", "?", "日本語"} <= set(texts)
+    assert max(len(text.split()) for text in texts) > 32
+    assert texts == gates.probes([f"sentence number {i} {'word ' * (i % 50)}" for i in range(2000)], max_tokens=32)
+
+
+def test_a_model_of_another_family_is_refused_by_name(tmp_path):
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=10)
+    transformers.GPT2ForSequenceClassification(config).save_pretrained(tmp_path / "gpt")
+
+    with pytest.raises(BaseModelError, match=r"of the family 'gpt2'; supported are bert, distilbert, roberta"):
+        Checkpoint.load(str(tmp_path / "gpt"))
+
+
+def test_a_base_without_a_classifier_is_not_exported(tiny_base, tmp_path, sentences):
+    with pytest.raises(BaseModelError, match="not a sequence classifier; fine-tune it first"):
+        pipeline.export(str(tiny_base), tmp_path / "out", data=sentences)
+
+
+def test_a_base_that_cannot_be_had_says_how_to_get_it(tmp_path, sentences):
+    done = run_command("train", sentences, "--base", "google-bert/bert-base-uncased", "--out", tmp_path / "out")
+
+    assert done.returncode == 2
+    error = done.stderr.strip().splitlines()[-1]
+    for part in ("google-bert/bert-base-uncased", "hub", "hf download", "--base FOLDER", "minilm"):
+        assert part in error
+    assert "Traceback" not in done.stderr
+
+
+def test_something_else_at_out_is_never_replaced(tmp_path, sentences, tiny_base):
+    """A typing error in --out must not cost a folder of photographs; nor may it be noticed after an hour of training."""
+    precious = tmp_path / "out"
+    precious.mkdir()
+    (precious / "photograph.jpg").write_bytes(b"x")
+
+    with pytest.raises(ArtifactError, match="holds something that is not a model"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=precious)
+
+    assert (precious / "photograph.jpg").exists()
+
+
+def test_unknown_labels_in_other_files_are_refused(tmp_path, sentences, tiny_base):
+    other = write_csv(tmp_path / "test.csv", [("hello", "greeting")])
+
+    with pytest.raises(DataError, match=r"'greeting' not among the 3 labels known"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), sentences, test=other, out=tmp_path / "out")
+
+
+def test_one_label_is_nothing_to_learn(tmp_path, tiny_base):
+    path = write_csv(tmp_path / "one.csv", [("a", "x"), ("b", "x")])
+
+    with pytest.raises(DataError, match="2 rows with only the label 'x'; expected at least two labels"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), path, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [({"epochs": 0}, "--epochs"), ({"learning_rate": "fast"}, "--learning-rate"), ({"init": "x"}, "--init"), ({"seed": -1}, "--seed")],
+)
+def test_a_setting_out_of_range_is_named(settings, told):
+    with pytest.raises(InputError, match=f"{told} is .*; expected"):
+        TrainConfig(**settings)
+
+
+def test_a_killed_run_resumes_to_the_same_model_as_one_that_was_not(tmp_path, tiny_base, sentences, model_folder):
+    """Order of rows, optimiser and schedule must go on as if nothing had happened."""
+    out = tmp_path / "out"
+    options = ["--base", tiny_base, "--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--max-tokens", "32"]
+    command = ["train", sentences, "--test", sentences, "--out", out, *options]
+    process = subprocess.Popen([sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE)
+    work = tmp_path / ".out.training"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("checkpoint-*/trainer_state.json")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+
+    refused = run_command(*command, "--resume", "--seed", "5")
+    done = run_command(*command, "--resume")
+
+    assert refused.returncode == 2
+    assert "seed was 0 and is 5" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert "resuming after checkpoint-" in done.stderr
+    assert manifest_of(out)["version"] == manifest_of(model_folder)["version"]
+    assert not work.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_no_partial_folder(tmp_path, tiny_base, sentences, number):
+    out = tmp_path / "out"
+    command = ["train", sentences, "--out", out, "--base", tiny_base, "--epochs", "500", "--patience", "500"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("epoch 1 "):
+            break
+    os.kill(process.pid, number)
+    _, rest = process.communicate(timeout=60)
+
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert "Traceback" not in rest
+    assert not out.exists()
+    assert {path.name for path in tmp_path.iterdir()} <= {".out.training"}
+
+
+def test_the_record_of_a_run_has_all_that_repeats_it(model_folder):
+    record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
+
+    assert record["config"]["seed"] == 0
+    assert record["train_rows"]["count"] + record["dev_rows"]["count"] == 96
+    assert len(record["history"]) <= 12
+    assert {"torch", "transformers"} <= record["versions"].keys()
