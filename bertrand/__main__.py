@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 (a check failed) or 2 (bad usage or input)."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core encodes 60,000 texts a second
-    options = _parser().parse_args(arguments)
+    options = _parse(list(sys.argv[1:] if arguments is None else arguments))
     signal.signal(signal.SIGTERM, _stop)  # so that what is half-done is cleared away, as with Ctrl-C
     try:
         code: int = COMMANDS[options.command].run(options)
@@ -68,18 +68,28 @@ def _stop(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    if not arguments or arguments[0] not in COMMANDS:
+        _overview().parse_args(arguments)  # --help, --version, or bad usage: ends here
+    name, *rest = arguments
+    module = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"bertrand {name}", description=module.__doc__)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    module.add_arguments(parser)
+    # Intermixed: `predict MODEL --json TEXT` is as natural as `predict --json MODEL TEXT`.
+    return parser.parse_intermixed_args(rest, argparse.Namespace(command=name))
+
+
+def _overview() -> argparse.ArgumentParser:
+    lines = [f"  {name:10}{(module.__doc__ or '').strip()}" for name, module in COMMANDS.items()]
     parser = argparse.ArgumentParser(
-        prog="bertrand", description="Labelled sentences to a served BERT classifier, proved faithful on the way."
+        prog="bertrand",
+        description="Labelled sentences to a served BERT classifier, proved faithful on the way.",
+        epilog="commands:\n" + "\n".join(lines) + "\n\n`bertrand COMMAND --help` tells the options of each.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        text = (module.__doc__ or "").strip().partition("\n")[0]
-        subparser = subparsers.add_parser(name, parents=[common], help=text, description=text)
-        module.add_arguments(subparser)
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do")
     return parser
 
 
@@ -92,7 +102,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"bertrand {version('bertrand')}\n")
+        print(f"bertrand {version('bertrand')}")
+        parser.exit()
 
 
 if __name__ == "__main__":
