@@ -20,9 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, then serve."""
-    from training.pipeline import train
-
     from bertrand.train import announce
+    from training.pipeline import train
     from training.settings import TrainConfig
 
     if options.serve:

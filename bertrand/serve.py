@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
 
 SERVICE = "service.app:Bertrand"
 
@@ -83,7 +86,7 @@ def check_address(host: str, port: int) -> None:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"cannot listen at {host}:{port} ({reason}); name another --port, or an IP address of this machine as --host"
+            f"cannot listen at {host}:{port} ({reason}); name another --port, or an IP address as --host"
         ) from error
 
 

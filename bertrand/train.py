@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tomllib
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from training.settings import CHOICES, TrainConfig
 
 if TYPE_CHECKING:
+    import argparse
+
     from inference.artifact import Manifest
 
 

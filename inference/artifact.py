@@ -101,7 +101,7 @@ class Artifact:
             found = sha256(path)
         except OSError as error:
             raise ArtifactError(
-                f"{path}: cannot be read ({error.strerror}); {MANIFEST} lists it, so restore it or export the model again"
+                f"{path}: cannot be read ({error.strerror}); {MANIFEST} lists it: restore it or export the model again"
             ) from error
         if found != expected:
             raise ArtifactError(

@@ -198,7 +198,7 @@ def sentence_embedding(hidden: NDArray[np.float32]) -> NDArray[np.float32]:
     Args:
         hidden: Shape (tokens, hidden), without padding.
     """
-    return hidden.mean(axis=0, dtype=np.float32)
+    return np.asarray(hidden.mean(axis=0), dtype=np.float32)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -77,7 +77,7 @@ class Encoder:
         """Read a tokenizer.json; its padding section names the padding token."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # noqa: BLE001  tokenizers raises bare Exception
+        except Exception as error:
             raise ArtifactError(
                 f"{path}: not a tokenizer this version reads ({error}); export the model again"
             ) from error
@@ -121,7 +121,7 @@ def _with_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int
     extended = []
     for start, end in offsets:
         while start < end < len(text) and end not in covered and unicodedata.category(text[end]).startswith("M"):
-            end += 1  # noqa: PLW2901
+            end += 1
         extended.append((start, end))
     return extended
 

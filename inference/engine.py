@@ -42,7 +42,7 @@ class Engine:
         options.log_severity_level = 3  # errors only
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001  onnxruntime's errors share no base of their own
+        except Exception as error:
             raise ArtifactError(f"{path}: onnxruntime {ort.__version__} cannot load it ({error})") from error
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
         if outputs.keys() != {LOGITS, HIDDEN}:

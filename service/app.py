@@ -6,7 +6,7 @@ from typing import Any
 
 import bentoml
 import orjson
-from _bentoml_sdk.service.factory import Service
+from _bentoml_sdk import Service
 
 from inference.classifier import Classifier
 from service.answers import Answers, Timings
@@ -25,7 +25,7 @@ class FrontedService(Service[Any]):
 
     answers: Answers
 
-    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002  BentoML's signature
+    def to_asgi(self, is_main: bool = True) -> Any:
         """Return BentoML's application behind ours; as a dependency of another service, BentoML's alone."""
         app = super().to_asgi(is_main)
         return Front(app, lambda: self.answers, SETTINGS) if is_main else app

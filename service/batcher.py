@@ -191,7 +191,7 @@ class Batcher:
         try:
             outputs = self._runner.run([job.ids for job in batch], hidden=any(job.caller.hidden for job in batch))
             if len(outputs) != len(batch):
-                raise RuntimeError(f"{len(outputs)} outputs for {len(batch)} texts")  # noqa: TRY301
+                raise RuntimeError(f"{len(outputs)} outputs for {len(batch)} texts")
         except Exception as error:  # noqa: BLE001  whatever it is, only the text at fault may fail
             if len(batch) > 1:
                 middle = len(batch) // 2

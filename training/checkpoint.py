@@ -48,7 +48,7 @@ class Checkpoint:
                 f"{source}: is a {', '.join(config.architectures or ['model without a head'])}, not a sequence "
                 "classifier; fine-tune it first with `bertrand train DATA --base ...`"
             )
-        if config.num_labels < 2:  # noqa: PLR2004
+        if config.num_labels < 2:
             raise BaseModelError(f"{source}: gives one number a text (a regression), not labels")
         model = fetch(AutoModelForSequenceClassification.from_pretrained, source).eval().float()
         tokenizer = load_tokenizer(source)

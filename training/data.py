@@ -102,7 +102,7 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
 def check_trainable(rows: Sequence[Row], path: str | Path) -> None:
     """Raise DataError unless there are two labels to tell apart."""
     counts = Counter(label for row in rows for label in row.labels)
-    if len(counts) < 2:  # noqa: PLR2004
+    if len(counts) < 2:
         found = f"only the label {next(iter(counts))!r}" if counts else "no label"
         raise DataError(f"{path}: {len(rows)} rows with {found}; expected at least two labels to tell apart")
 
@@ -125,7 +125,7 @@ def _text(place: str, column: str, value: Any) -> str:
     return value
 
 
-def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str, ...]:  # noqa: FBT001
+def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str, ...]:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if multi_label:
@@ -146,7 +146,7 @@ def _kind(value: Any) -> str:
 
 def _listing(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"  # noqa: PLR2004
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
 def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:

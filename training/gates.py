@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.encoder import Encoded
 from inference.errors import TextError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from inference.classifier import Classifier
+    from inference.encoder import Encoded
     from training.checkpoint import Checkpoint
 
 PARITY_BOUND = 1e-4  # largest difference of a logit or of a hidden state to PyTorch's
@@ -86,8 +88,8 @@ def parity(checkpoint: Checkpoint, classifier: Classifier, texts: Sequence[str])
             if not np.array_equal(ids, encoded[i].ids):
                 differing = differing or texts[i]
                 continue
-            logit_gap = float(np.abs(output.logits - logits).max())
-            hidden_gap = float(np.abs(output.hidden - hidden).max())
+            logit_gap = _gap(output.logits, logits)
+            hidden_gap = _gap(output.hidden, hidden)
             if max(logit_gap, hidden_gap) > max(worst_logit, worst_hidden):
                 worst_text = texts[i]
             worst_logit, worst_hidden = max(worst_logit, logit_gap), max(worst_hidden, hidden_gap)
@@ -112,11 +114,11 @@ def batch_invariance(classifier: Classifier, texts: Sequence[str]) -> Gate:
     for batch in _batches(len(texts)):
         for i, output in zip(batch, classifier.engine.run([encoded[i].ids for i in batch], hidden=True), strict=True):
             lone, among = (classifier.probabilities(each.logits) for each in (alone[i], output))
-            gap = float(np.abs(among - lone).max())
+            gap = _gap(among, lone)
             if gap > worst_probability:
                 worst_text = texts[i]
             worst_probability = max(worst_probability, gap)
-            worst_hidden = max(worst_hidden, float(np.abs(output.hidden - alone[i].hidden).max()))
+            worst_hidden = max(worst_hidden, _gap(output.hidden, alone[i].hidden))
             labels += int(among.argmax() != lone.argmax())
     measured = {
         "max_probability_difference": worst_probability,
@@ -134,6 +136,12 @@ def _encode(classifier: Classifier, texts: Sequence[str]) -> list[Encoded]:
         assert not isinstance(item, TextError), f"{text!r}: {item.message}"  # noqa: S101  callers send texts with content
         encoded.append(item)
     return encoded
+
+
+def _gap(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> float:
+    assert one is not None  # noqa: S101  every pass here asks for hidden states
+    assert other is not None  # noqa: S101
+    return float(np.abs(one - other).max())
 
 
 def _batches(count: int) -> list[list[int]]:

@@ -86,7 +86,7 @@ def test_a_precision_that_is_not_offered_is_refused(folder):
         Classifier.load(folder, precision="int8")
 
 
-def test_an_opened_link_stays_one_version(folder, model_folder, tmp_path):
+def test_an_opened_link_stays_one_version(folder, tmp_path):
     """Switching models/current between the reading of two files must not mix two models."""
     link = tmp_path / "current"
     link.symlink_to(folder)
@@ -100,9 +100,13 @@ def test_an_opened_link_stays_one_version(folder, model_folder, tmp_path):
 def test_a_block_that_fails_leaves_what_was_there(folder, tmp_path):
     before = sorted(tmp_path.rglob("*"))
 
-    with pytest.raises(KeyboardInterrupt), staged(folder) as staging:
-        (staging / "model.json").write_text("half")
-        raise KeyboardInterrupt
+    def interrupted():
+        with staged(folder) as staging:
+            (staging / "model.json").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
 
     assert sorted(tmp_path.rglob("*")) == before
     assert Classifier.load(folder).classify(["money"])

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from inference import Analysis, Classifier, InputError, Prediction, TextError
 from inference.classifier import sigmoid, softmax
 
-TEXTS = ["my order is late", "login", "thank you " * 40, "?", "money back please", "naïve café", "日本語 text", "a 🙂 b"]
+TEXTS = [
+    "my order is late",
+    "login",
+    "thank you " * 40,
+    "?",
+    "money back please",
+    "naïve café",
+    "日本語 text",
+    "a 🙂 b",
+]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16, 64])
@@ -25,7 +34,9 @@ def test_answers_come_in_the_order_of_the_texts(classifier):
 
     for text, one, other in zip(TEXTS, forward, backward, strict=True):
         assert one.prediction.label == other.prediction.label
-        assert [text[t.start : t.end] for t in one.tokens if not t.special] == [t.text for t in one.tokens if not t.special]
+        assert [text[t.start : t.end] for t in one.tokens if not t.special] == [
+            t.text for t in one.tokens if not t.special
+        ]
 
 
 def test_scores_are_probabilities_best_first(classifier):

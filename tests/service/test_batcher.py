@@ -34,7 +34,9 @@ class Runner:
         self.gate.wait(10)
         if any(ids[0] == 13 for ids in batch):
             raise RuntimeError("cannot compute 13")
-        return [Output(np.array([ids[0]], dtype=np.float32), np.zeros((len(ids), 2)) if hidden else None) for ids in batch]
+        return [
+            Output(np.array([ids[0]], dtype=np.float32), np.zeros((len(ids), 2)) if hidden else None) for ids in batch
+        ]
 
 
 class Observer:

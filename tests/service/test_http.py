@@ -72,7 +72,12 @@ def test_base64_gives_the_bytes_of_the_array(client, classifier, dtype, code, to
 
 
 def test_what_is_asked_for_is_what_comes(client):
-    assert only(post(client, "/v1/embed", inputs=TEXT)).keys() == {"status", "token_count", "truncated", "sentence_embedding"}
+    assert only(post(client, "/v1/embed", inputs=TEXT)).keys() == {
+        "status",
+        "token_count",
+        "truncated",
+        "sentence_embedding",
+    }
     analysis = only(post(client, "/v1/analyze", inputs=TEXT, embeddings=["tokens"], special_tokens=False))
     assert "sentence_embedding" not in analysis
     assert [token["text"] for token in analysis["tokens"]] == TEXT.split()
@@ -119,7 +124,10 @@ def test_no_texts_no_results(client):
 def test_tokenize_shows_what_the_model_sees(client):
     result = only(post(client, "/v1/tokenize", inputs="Café 🙂", special_tokens=False))
 
-    assert [(token["text"], token["start"], token["end"]) for token in result["tokens"]] == [("Café", 0, 4), ("🙂", 5, 6)]
+    assert [(token["text"], token["start"], token["end"]) for token in result["tokens"]] == [
+        ("Café", 0, 4),
+        ("🙂", 5, 6),
+    ]
     assert result["token_count"] == 4
 
 
@@ -306,9 +314,14 @@ def test_metrics_are_there_before_the_first_request(model_folder):
     with serving(model_folder) as url:
         text = httpx.get(f"{url}/metrics").text
     for name in (
-        'requests_total{code="200",route="/v1/analyze"} 0.0', 'items_total{outcome="error"} 0.0', "queue_tokens 0.0",
-        'predictions_total{label="login"} 0.0', "truncated_total 0.0", "batch_items_count 0.0", "padding_ratio_count 0.0",
-    ):  # fmt: skip
+        'requests_total{code="200",route="/v1/analyze"} 0.0',
+        'items_total{outcome="error"} 0.0',
+        'predictions_total{label="login"} 0.0',
+        "queue_tokens 0.0",
+        "truncated_total 0.0",
+        "batch_items_count 0.0",
+        "padding_ratio_count 0.0",
+    ):
         assert f"bertrand_{name}" in text
 
 
@@ -339,7 +352,9 @@ def test_two_workers_answer_and_count_together(model_folder):
         for _ in range(20):
             httpx.post(f"{url}/v1/classify", json={"inputs": "login"})
         counts = {
-            line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith('bertrand_items_total{outcome="ok"}')
+            line
+            for line in httpx.get(f"{url}/metrics").text.splitlines()
+            if line.startswith('bertrand_items_total{outcome="ok"}')
         }
     assert counts == {'bertrand_items_total{outcome="ok"} 20.0'}
 

@@ -32,7 +32,14 @@ def test_every_variable_is_read():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("WORKERS", "0"), ("THREADS", "two"), ("MAX_INPUTS", "-1"), ("MAX_BODY_BYTES", "1e6"), ("PRECISION", "int4"), ("THREADS", "²")],
+    [
+        ("WORKERS", "0"),
+        ("THREADS", "two"),
+        ("MAX_INPUTS", "-1"),
+        ("MAX_BODY_BYTES", "1e6"),
+        ("PRECISION", "int4"),
+        ("THREADS", "²"),
+    ],
 )
 def test_a_wrong_value_is_named(name, value):
     with pytest.raises(InputError, match=f"BERTRAND_{name} is '{value}'; expected"):

@@ -95,7 +95,10 @@ def test_a_multi_label_checkpoint_is_exported_as_one(tmp_path, tiny_base, senten
     """A sigmoid taken for a softmax changes every score: serving must follow the problem type."""
     labels = {0: "refund", 1: "login", 2: "praise"}
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        tiny_base, problem_type="multi_label_classification", id2label=labels, label2id={v: k for k, v in labels.items()}
+        tiny_base,
+        problem_type="multi_label_classification",
+        id2label=labels,
+        label2id={v: k for k, v in labels.items()},
     )
     model.save_pretrained(tmp_path / "classifier")
     transformers.AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "classifier")
@@ -114,7 +117,9 @@ def test_a_multi_label_checkpoint_is_exported_as_one(tmp_path, tiny_base, senten
 def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
     rows = [("refund please", "money"), ("login please", "access"), ("refund login", "money|access"), ("thank you", "")]
     path = write_csv(tmp_path / "x.csv", [(f"{text} {word}", label) for text, label in rows for word in "abcdefghij"])
-    config = TrainConfig(base=str(tiny_base), epochs=25, patience=25, learning_rate=3e-3, batch_size=8, multi_label=True)
+    config = TrainConfig(
+        base=str(tiny_base), epochs=25, patience=25, learning_rate=3e-3, batch_size=8, multi_label=True
+    )
 
     manifest = pipeline.train(config, path, test=path, out=tmp_path / "out")
 
@@ -126,7 +131,13 @@ def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"init": "random"}, {"init": "types"}, {"freeze": "encoder"}, {"freeze": "embeddings"}, {"class_weights": "balanced"}],
+    [
+        {"init": "random"},
+        {"init": "types"},
+        {"freeze": "encoder"},
+        {"freeze": "embeddings"},
+        {"class_weights": "balanced"},
+    ],
 )
 def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tiny_base, sentences, settings):
     from training.data import read_rows, split
@@ -143,7 +154,9 @@ def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tin
     if settings.get("freeze") == "encoder":
         assert same == set(base)
     elif settings.get("freeze") == "embeddings":
-        assert {name for name in same if name.startswith("embeddings.")} == {n for n in base if n.startswith("embeddings.")}
+        assert {name for name in same if name.startswith("embeddings.")} == {
+            n for n in base if n.startswith("embeddings.")
+        }
         assert query not in same
     else:
         assert (types in close) == (settings.get("init") != "random")
@@ -221,7 +234,7 @@ def test_a_base_that_cannot_be_had_says_how_to_get_it(tmp_path, sentences):
 
 
 def test_something_else_at_out_is_never_replaced(tmp_path, sentences, tiny_base):
-    """A typing error in --out must not cost a folder of photographs; nor may it be noticed after an hour of training."""
+    """A typing error in --out must not cost a folder of photographs, nor an hour of training before it is noticed."""
     precious = tmp_path / "out"
     precious.mkdir()
     (precious / "photograph.jpg").write_bytes(b"x")
@@ -248,7 +261,12 @@ def test_one_label_is_nothing_to_learn(tmp_path, tiny_base):
 
 @pytest.mark.parametrize(
     ("settings", "told"),
-    [({"epochs": 0}, "--epochs"), ({"learning_rate": "fast"}, "--learning-rate"), ({"init": "x"}, "--init"), ({"seed": -1}, "--seed")],
+    [
+        ({"epochs": 0}, "--epochs"),
+        ({"learning_rate": "fast"}, "--learning-rate"),
+        ({"init": "x"}, "--init"),
+        ({"seed": -1}, "--seed"),
+    ],
 )
 def test_a_setting_out_of_range_is_named(settings, told):
     with pytest.raises(InputError, match=f"{told} is .*; expected"):
@@ -258,7 +276,18 @@ def test_a_setting_out_of_range_is_named(settings, told):
 def test_a_killed_run_resumes_to_the_same_model_as_one_that_was_not(tmp_path, tiny_base, sentences, model_folder):
     """Order of rows, optimiser and schedule must go on as if nothing had happened."""
     out = tmp_path / "out"
-    options = ["--base", tiny_base, "--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--max-tokens", "32"]
+    options = [
+        "--base",
+        tiny_base,
+        "--epochs",
+        "12",
+        "--learning-rate",
+        "3e-3",
+        "--batch-size",
+        "8",
+        "--max-tokens",
+        "32",
+    ]
     command = ["train", sentences, "--test", sentences, "--out", out, *options]
     process = subprocess.Popen([sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE)
     work = tmp_path / ".out.training"

@@ -1,0 +1,32 @@
+# The service alone: no torch, no transformers, no model. Mount the model folders at /models (see docs/serving.md).
+FROM docker.io/library/python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python3 -m venv /opt/bertrand
+COPY requirements/serve.txt /build/requirements/
+RUN /opt/bertrand/bin/pip install --requirement /build/requirements/serve.txt
+COPY pyproject.toml README.md LICENSE /build/
+COPY bertrand /build/bertrand
+COPY training /build/training
+COPY inference /build/inference
+COPY service /build/service
+RUN /opt/bertrand/bin/pip install --no-deps /build
+
+FROM docker.io/library/python:3.11-slim
+LABEL org.opencontainers.image.title="Bertrand" \
+      org.opencontainers.image.description="Predictions and token embeddings from one fine-tuned BERT" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin bertrand
+COPY --from=build /opt/bertrand /opt/bertrand
+ENV PATH=/opt/bertrand/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    BENTOML_DO_NOT_TRACK=true \
+    BERTRAND_MODEL=/models/current
+USER 10001:10001
+WORKDIR /tmp
+EXPOSE 3000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
+ENTRYPOINT ["bertrand"]
+CMD ["serve", "--host", "0.0.0.0"]
