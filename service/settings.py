@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.errors import InputError
@@ -20,7 +21,7 @@ PRECISIONS = ("auto", "fp32", "int8")
 class Settings:
     """The settings of one server; docs/serving.md has the same list as a table."""
 
-    model: str = "models/current"  # model folder, or a link to one
+    model: str = "models/current"  # model folder, or a link to one; see `_default_model`
     precision: str = "auto"  # auto | fp32 | int8
     workers: int = 1  # processes, each with its own copy of the model
     threads: int = 1  # forward passes at a time in each worker; by default the cgroup's CPUs / workers
@@ -42,7 +43,7 @@ class Settings:
         if precision not in PRECISIONS:
             raise InputError(f"{PREFIX}PRECISION is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         return cls(
-            model=environment.get(PREFIX + "MODEL") or cls.model,
+            model=environment.get(PREFIX + "MODEL") or _default_model(cls.model),
             precision=precision,
             workers=workers,
             threads=_count(environment, "THREADS", max(1, cpu_count() // workers)),
@@ -50,6 +51,12 @@ class Settings:
             max_inputs=_count(environment, "MAX_INPUTS", cls.max_inputs),
             max_body_bytes=_count(environment, "MAX_BODY_BYTES", cls.max_body_bytes),
         )
+
+
+def _default_model(current: str) -> str:
+    """Return models/current or, where there is no such link (a bento holds none), the only model in models/."""
+    models = [path.parent for path in Path(current).parent.glob("*/model.json")]
+    return str(models[0]) if len(models) == 1 else current
 
 
 def _count(environment: Mapping[str, str], name: str, default: int) -> int:

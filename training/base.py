@@ -45,12 +45,19 @@ def load_config(base: str) -> Any:
     """
     from transformers import AutoConfig
 
+    from training import mean_pooling  # noqa: F401  makes its model types known: code in a checkpoint is never run
+
     config = fetch(AutoConfig.from_pretrained, base)
-    if config.model_type not in FAMILIES:
+    if family(config) not in FAMILIES:
         raise BaseModelError(
             f"base model {base!r}: is of the family {config.model_type!r}; supported are {', '.join(FAMILIES)}"
         )
     return config
+
+
+def family(config: Any) -> str:
+    """Return the family of a configuration, whatever head it is for."""
+    return str(config.model_type).removeprefix("mean_pooled_")
 
 
 def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:

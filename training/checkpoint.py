@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from inference.classifier import sigmoid, softmax
-from training.base import fetch, load_config
+from training.base import family, fetch, load_config
 from training.errors import BaseModelError
 
 if TYPE_CHECKING:
@@ -115,6 +115,6 @@ def load_tokenizer(source: str) -> Any:
 
 def longest_input(config: Any) -> int:
     """Return how many tokens the position embeddings allow; RoBERTa's first positions are taken by padding."""
-    if config.model_type == "roberta":
+    if family(config) == "roberta":
         return int(config.max_position_embeddings - config.pad_token_id - 1)
     return int(config.max_position_embeddings)

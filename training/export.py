@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.engine import HIDDEN, LOGITS
+from training.base import family
 from training.errors import GateError
 
 if TYPE_CHECKING:
@@ -32,13 +33,14 @@ def export_graph(checkpoint: Checkpoint, path: Path) -> dict[str, int]:
 
 
 def _export(checkpoint: Checkpoint, folder: Path) -> Path:
-    from optimum.exporters.onnx import onnx_export_from_model
+    from optimum.exporters.onnx import export
     from optimum.exporters.tasks import TasksManager
 
     model = checkpoint.model
+    path = folder / "raw.onnx"
     task = "text-classification"
     constructor = TasksManager.get_exporter_config_constructor(
-        "onnx", model=model, task=task, library_name="transformers"
+        "onnx", model_type=family(model.config), task=task, library_name="transformers"
     )
     base = type(constructor(model.config))
 
@@ -66,16 +68,11 @@ def _export(checkpoint: Checkpoint, folder: Path) -> Path:
     try:
         with warnings.catch_warnings(), _quiet("optimum", "transformers", "torch.onnx"):
             warnings.simplefilter("ignore")  # the tracer warns of constants that hold for every BERT
-            onnx_export_from_model(
-                model,
-                folder,
-                task=task,
-                custom_onnx_configs={"model": WithHiddenStates(model.config, task=task)},
-                do_validation=False,  # on 2 x 16 random tokens; the parity gate uses real rows
-            )
+            configuration = WithHiddenStates(model.config, task=task)
+            export(model, configuration, path, opset=configuration.DEFAULT_ONNX_OPSET)
     finally:
         model.forward = original
-    return folder / "model.onnx"
+    return path
 
 
 def _fuse(raw: Path, path: Path, config: Any) -> dict[str, int]:

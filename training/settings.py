@@ -8,6 +8,7 @@ from typing import NoReturn
 
 DEFAULT_BASE = "minilm"
 CHOICES = {
+    "pooling": ("mean", "first"),
     "init": ("pretrained", "types", "random"),
     "freeze": ("none", "embeddings", "encoder"),
     "class_weights": ("none", "balanced"),
@@ -21,13 +22,15 @@ class TrainConfig:
     base: str = DEFAULT_BASE  # hub id, local folder, or the default
     epochs: int | None = None  # at most: early stopping ends sooner; None: see `max_epochs`
     patience: int = 4  # epochs without a better development score before stopping
-    learning_rate: float = 1e-4  # peak, reached after warm-up, then linear to 0
+    learning_rate: float = 2e-4  # peak in the top layer, reached after warm-up, then linear to 0
+    layer_decay: float = 0.8  # learning rate of each layer, as a part of that of the layer above
     warmup_ratio: float = 0.1  # share of all optimiser steps
     weight_decay: float = 0.01
-    batch_size: int = 32  # sentences an optimiser step
+    batch_size: int = 16  # sentences an optimiser step
     max_tokens: int = 128  # longer sentences are cut; serving reads this value back
     seed: int = 0
     dev_share: float = 0.1  # of the training rows, where no development file is given
+    pooling: str = "mean"  # what the classifier reads: the mean of all tokens, or the first token as stock BERT does
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
     freeze: str = "none"  # encoder: all but the classifier's own weights
     class_weights: str = "none"  # balanced: every label weighs the same in the loss
@@ -58,6 +61,7 @@ class TrainConfig:
             "epochs": (1, 10_000),
             "patience": (1, 10_000),
             "learning_rate": (1e-9, 1.0),
+            "layer_decay": (0.01, 1.0),
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
             "batch_size": (1, 100_000),

@@ -7,11 +7,22 @@ from inference.machine import cpu_count
 from service.settings import Settings
 
 
-def test_nothing_set_gives_the_defaults_of_this_machine():
+def test_nothing_set_gives_the_defaults_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     settings = Settings.from_environment({})
 
     assert settings.model == "models/current"
     assert (settings.workers, settings.threads) == (1, cpu_count())
+
+
+@pytest.mark.parametrize(("names", "taken"), [(["a"], "models/a"), (["a", "b"], "models/current")])
+def test_the_only_model_needs_no_name(tmp_path, monkeypatch, names, taken):
+    for name in names:
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "model.json").touch()
+    monkeypatch.chdir(tmp_path)
+
+    assert Settings.from_environment({}).model == taken
 
 
 def test_every_variable_is_read():

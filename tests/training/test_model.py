@@ -63,13 +63,59 @@ def test_graph_and_pytorch_give_the_same_ids_logits_and_vectors(checkpoint, clas
     np.testing.assert_allclose(classifier.score(PROBES), checkpoint.score(PROBES), atol=1e-5)
 
 
-def test_the_checkpoint_loads_in_stock_transformers_with_its_labels(model_folder, classifier):
-    classify = transformers.pipeline("text-classification", model=str(model_folder / "checkpoint"), device="cpu")
+OUTSIDE = """
+import sys, transformers
+classify = transformers.pipeline("text-classification", model=sys.argv[1], device="cpu", trust_remote_code=sys.argv[2] == "yes")
+for text in sys.argv[3:]:
+    print(classify([text])[0]["label"], classify([text])[0]["score"])
+"""
 
-    for text in PROBES[:3]:
-        (given,) = classify([text])
-        ours = classifier.classify([text])[0]
-        assert (given["label"], given["score"]) == (ours.label, pytest.approx(ours.score, abs=1e-4))
+
+def outside(folder, *arguments, **environment):
+    """Run stock Transformers where none of our packages can be imported."""
+    command = [sys.executable, "-P", "-c", OUTSIDE, str(folder / "checkpoint"), *arguments]
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | environment
+    return subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+def test_the_checkpoint_loads_outside_bertrand_with_its_labels(model_folder, classifier, tmp_path):
+    """By the hub's custom-code convention; without its consent, an error and never a random head."""
+    loaded = outside(model_folder, "yes", *PROBES[:3], HF_HOME=str(tmp_path))
+    refused = outside(model_folder, "no", *PROBES[:3], HF_HOME=str(tmp_path))
+
+    for line, ours in zip(loaded.stdout.splitlines(), classifier.classify(PROBES[:3]), strict=True):
+        assert line.split()[0] == ours.label
+        assert float(line.split()[1]) == pytest.approx(ours.score, abs=1e-4)
+    assert refused.returncode != 0
+    assert "trust_remote_code" in refused.stderr
+
+
+def test_with_first_token_pooling_the_checkpoint_is_a_stock_one(tmp_path, tiny_base, sentences):
+    config = TrainConfig(base=str(tiny_base), epochs=1, pooling="first")
+    pipeline.train(config, sentences, out=tmp_path / "out")
+
+    loaded = outside(tmp_path / "out", "no", *PROBES[:3])
+
+    for line, ours in zip(
+        loaded.stdout.splitlines(), Classifier.load(tmp_path / "out").classify(PROBES[:3]), strict=True
+    ):
+        assert float(line.split()[1]) == pytest.approx(ours.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_every_family_trains_from_a_base_and_from_a_checkpoint(tmp_path, family, pooling, sentences):
+    base = make_base(tmp_path / "base", family)
+    config = TrainConfig(base=str(base), epochs=1, pooling=pooling)
+    first = pipeline.train(config, sentences, out=tmp_path / "first")
+    again = pipeline.train(
+        TrainConfig(base=str(tmp_path / "first" / "checkpoint"), epochs=1, pooling="mean"),
+        sentences,
+        out=tmp_path / "again",
+    )
+
+    assert first.gates["parity"]["passed"]
+    assert again.gates["parity"]["passed"]
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
@@ -145,9 +191,11 @@ def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tin
 
     config = TrainConfig(base=str(tiny_base), epochs=1, learning_rate=1e-3, seed=1, **settings)  # 0 made the base
     train, dev = split(read_rows(sentences), share=0.2, seed=0)
-    tuned = transformers.AutoModel.from_pretrained(fine_tune(config, train, dev, tmp_path / "work")).state_dict()
+    best = fine_tune(config, train, dev, tmp_path / "work")
+    tuned = Checkpoint.load(str(best)).model.base_model.state_dict()
     base = transformers.AutoModel.from_pretrained(tiny_base).state_dict()
 
+    base = {name: values for name, values in base.items() if not name.startswith("pooler.")}
     same = {name for name in base if np.array_equal(base[name], tuned[name])}
     close = {name for name in base if (base[name] - tuned[name]).abs().max() < 0.05}
     types, query = "embeddings.word_embeddings.weight", "encoder.layer.0.attention.self.query.weight"
@@ -175,7 +223,7 @@ def test_the_parity_gate_sees_a_changed_weight(tmp_path, model_folder, checkpoin
     """A gate that passes everything proves nothing: one weight of one layer is enough to fail it."""
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     graph = onnx.load(broken / "model.onnx")
-    weight = next(w for w in graph.graph.initializer if len(w.dims) == 2 and w.dims[0] == 32)
+    weight = next(w for w in graph.graph.initializer if list(w.dims) == [32, 64])
     values = onnx.numpy_helper.to_array(weight).copy()
     values[3] += 0.01
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
