@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("bertrand.service")
 
 JSON = "application/json"
+READING = ("GET", "HEAD")
 REQUEST_ID_LENGTH = 128
 # What BentoML answers itself: the interface description its client reads, and the files of the API page.
-BENTOML_PATHS = ("/schema.json",)
-BENTOML_PREFIX = "/static_content/"
+BENTOML_PATHS = ("/schema.json", "/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP goes to BentoML."""
         path = scope.get("path", "")
-        if scope["type"] != "http" or path in BENTOML_PATHS or path.startswith(BENTOML_PREFIX):
+        if scope["type"] != "http" or (path in BENTOML_PATHS and scope["method"] in READING):
             await self._bentoml(scope, receive, send)
             return
         started = time.perf_counter()
@@ -121,8 +121,10 @@ class Front:
             answer = await route.answer(self._answers(), request, timings)
             return _Reply(to_json(answer), headers=(("server-timing", _server_timing(timings)),))
         if handler := self._get.get(path):
-            _allow(method, ("GET", "HEAD"))
+            _allow(method, READING)
             return await handler()
+        if path in BENTOML_PATHS:
+            _allow(method, READING)
         raise ApiError(404, "route_unknown", "there is nothing at this path; /docs lists what there is")
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

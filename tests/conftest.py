@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.support import make_base, serving, write_csv
+from tests.support import make_base, run_command, serving, write_csv
 
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -54,6 +54,15 @@ def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.Temp
     out = tmp_path_factory.mktemp("models") / "tiny"
     config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
     train(config, sentences, test=sentences, out=out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `bertrand demo` makes of the bundled sentences, with the real pretrained weights."""
+    out = tmp_path_factory.mktemp("demo") / "models" / "demo"
+    done = run_command("demo", "--no-serve", "--out", out)
+    assert done.returncode == 0, done.stderr
     return out
 
 

@@ -246,18 +246,14 @@ def test_a_served_model_stops_at_sigterm_and_ctrl_c(model_folder):
             httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
 
 
-def test_the_demo_path_with_the_real_base(tmp_path):
+def test_the_demo_path_with_the_real_base(demo_model):
     """What a stranger does first, with the real pretrained weights: train, then ask over HTTP."""
-    done = run_command("demo", "--no-serve", "--out", tmp_path / "models" / "demo")
-
-    assert done.returncode == 0, done.stderr
-    out = tmp_path / "models" / "demo"
-    assert manifest_of(out)["metrics"]["test"]["accuracy"] >= 0.9
-    assert (tmp_path / "models" / "current").readlink().name == "demo"
+    assert manifest_of(demo_model)["metrics"]["test"]["accuracy"] >= 0.9
+    assert (demo_model.parent / "current").readlink().name == "demo"
     text = "I was charged twice, please refund me"
-    with serving(out) as url:
+    with serving(demo_model) as url:
         result = httpx.post(f"{url}/v1/analyze", json={"inputs": [text]}).json()["results"][0]
-    assert result["label"] == Classifier.load(out).classify([text])[0].label == "refund"
+    assert result["label"] == Classifier.load(demo_model).classify([text])[0].label == "refund"
     assert [len(vector) for vector in result["token_embeddings"]] == [384] * len(result["tokens"])
     for token in result["tokens"]:
         assert text[token["start"] : token["end"]] == token["text"] or token["special"]
