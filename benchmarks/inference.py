@@ -31,8 +31,12 @@ ROUNDS = 3
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path, nargs="?", default=Path("models/demo"), help="model folder (default: %(default)s)")
-    parser.add_argument("--texts", type=Path, default=example.TRAIN, help="rows to run (default: the bundled sentences)")
+    parser.add_argument(
+        "model", type=Path, nargs="?", default=Path("models/demo"), help="model folder (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--texts", type=Path, default=example.TRAIN, help="rows to run (default: the bundled sentences)"
+    )
     options = parser.parse_args()
 
     import torch

@@ -33,9 +33,16 @@ if TYPE_CHECKING:
 
 # What a configuration says of a head, of where it came from or of its type: none of it is the new model's.
 HEAD_SETTINGS = {
-    "architectures", "auto_map", "id2label", "label2id", "model_type", "num_labels", "problem_type", "transformers_version",
     "_name_or_path",
-}  # fmt: skip
+    "architectures",
+    "auto_map",
+    "id2label",
+    "label2id",
+    "model_type",
+    "num_labels",
+    "problem_type",
+    "transformers_version",
+}
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
 

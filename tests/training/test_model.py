@@ -65,7 +65,8 @@ def test_graph_and_pytorch_give_the_same_ids_logits_and_vectors(checkpoint, clas
 
 OUTSIDE = """
 import sys, transformers
-classify = transformers.pipeline("text-classification", model=sys.argv[1], device="cpu", trust_remote_code=sys.argv[2] == "yes")
+consent = sys.argv[2] == "yes"
+classify = transformers.pipeline("text-classification", model=sys.argv[1], device="cpu", trust_remote_code=consent)
 for text in sys.argv[3:]:
     print(classify([text])[0]["label"], classify([text])[0]["score"])
 """
