@@ -1,8 +1,8 @@
 """
 Sequence classifiers that read the mean of all token vectors, where the stock ones read the first token's alone.
 
-This file travels with every checkpoint it belongs to, by the hub's custom-code convention, so that
-`AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)` works without Bertrand. It therefore
+This file travels with every checkpoint it belongs to, by the hub's custom-code convention: it lets
+`AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)` work without Bertrand, and so
 imports nothing but torch and transformers. Mean pooling is Sentence-BERT's (arXiv:1908.10084).
 """
 
