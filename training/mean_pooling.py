@@ -66,7 +66,10 @@ class _MeanPooled:
             if attention_mask is None
             else attention_mask.unsqueeze(-1).to(states.dtype)
         )
-        pooled = (states * mask).sum(dim=1) / mask.sum(dim=1)  # (batch, hidden)
+        # A product with weights of 0 for padding, not a sum: it adds the tokens in the same order whatever comes after
+        # them, so that no last bit of a score depends on the length of a neighbour in the batch.
+        weights = (mask / mask.sum(dim=1, keepdim=True)).transpose(1, 2)  # (batch, 1, tokens)
+        pooled = torch.matmul(weights, states).squeeze(1)  # (batch, hidden)
         logits = self.classifier(self.dropout(pooled))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),

@@ -365,7 +365,12 @@ def test_an_interrupted_run_leaves_no_partial_folder(tmp_path, tiny_base, senten
     out = tmp_path / "out"
     command = ["train", sentences, "--out", out, "--base", tiny_base, "--epochs", "500", "--patience", "500"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bertrand", *map(str, command)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts into the background with Ctrl-C ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stderr:
         if line.startswith("epoch 1 "):
