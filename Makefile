@@ -31,7 +31,10 @@ lint: setup ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## measure what the docs claim
+models/demo/model.json: | setup
+	$(BIN)/bertrand demo --no-serve
+
+bench: setup models/demo/model.json ## measure what the docs claim
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: setup ## pin every version again (requirements/*.txt)

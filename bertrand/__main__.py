@@ -49,13 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(error: Exception) -> int:
-    from inference.errors import BertrandError, InputError
+    from inference.errors import ArtifactError, BertrandError, InputError
 
     message = " ".join(str(error).split())
     if isinstance(error, BertrandError):
         print(f"bertrand: {message}", file=sys.stderr)
-        known_input = isinstance(error, InputError) or type(error).__name__ == "ArtifactError"
-        return BAD_INPUT if known_input else CHECK_FAILED
+        return BAD_INPUT if isinstance(error, InputError | ArtifactError) else CHECK_FAILED
+    if isinstance(error, ModuleNotFoundError):
+        print(
+            f"bertrand: this command needs the Python package {error.name!r}, which is not installed here; "
+            "`pip install -r requirements/train.txt` brings what training needs",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
         print(f"bertrand: {place}{error.strerror}", file=sys.stderr)

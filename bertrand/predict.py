@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-CHUNK = 256  # lines read before they are answered: a pipe stays lively and batches stay full
+CHUNK = 256  # lines read before they are answered: bounds memory and fills batches
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

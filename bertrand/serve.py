@@ -58,7 +58,7 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     os.environ |= {name: str(value) for name, value in given.items() if value is not None}
     settings = Settings.from_environment()
     # Not resolved: a link such as models/current stays one, so that it can be switched.
-    folder = Path(settings.model).absolute()
+    folder = Path(settings.model)
     artifact = Artifact.open(folder)
     artifact.graph(artifact.manifest.default_precision if settings.precision == "auto" else settings.precision)
     check_address(host, port)

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; a setting that is not given comes from --config, else from the defaults."""
     defaults = TrainConfig()
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to make, such as models/tickets")
+    parser.add_argument("--out", type=Path, help="model folder to make (default: models/ and the name of DATA)")
     parser.add_argument("--dev", type=Path, help="rows to choose the best epoch by (default: a share of DATA)")
     parser.add_argument("--test", type=Path, help="rows to measure the finished model on")
     parser.add_argument("--config", type=Path, help="TOML file of settings by their long names; options override it")
@@ -66,11 +66,12 @@ def run(options: argparse.Namespace) -> int:
     config = _config(options)
     from training.pipeline import train
 
-    manifest = train(config, options.data, dev=options.dev, test=options.test, out=options.out, resume=options.resume)
+    out = options.out or Path("models") / options.data.stem
+    manifest = train(config, options.data, dev=options.dev, test=options.test, out=out, resume=options.resume)
     if options.json:
-        print(json.dumps({"model": str(options.out), "version": manifest.version, "metrics": manifest.metrics}))
+        print(json.dumps({"model": str(out), "version": manifest.version, "metrics": manifest.metrics}))
     else:
-        announce(manifest, options.out)
+        announce(manifest, out)
     return 0
 
 

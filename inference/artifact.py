@@ -82,7 +82,12 @@ class Artifact:
             raise ArtifactError(
                 f"{path}: not valid JSON ({error}); restore the file or export the model again"
             ) from error
-        return cls(folder, _manifest(path, raw))
+        except OSError as error:
+            raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
+        try:
+            return cls(folder, _manifest(path, raw))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ArtifactError(f"{path}: a field is of the wrong kind ({error}); export the model again") from error
 
     def file(self, name: str) -> Path:
         """
@@ -260,7 +265,11 @@ def _exchange(one: Path, other: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
         return
-    aside = one.with_name(one.name + "-old")
+    aside = other.with_name(f".{other.name}.replaced-{os.getpid()}")
     other.rename(aside)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except BaseException:
+        aside.rename(other)
+        raise
     aside.rename(one)

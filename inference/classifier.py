@@ -79,6 +79,8 @@ class Classifier:
                 f"{graph}: scores {engine.label_count} labels but model.json lists {len(manifest.labels)}; "
                 "export the model again with `bertrand export`"
             )
+        if Artifact.open(artifact.folder).manifest.version != manifest.version:
+            raise ArtifactError(f"{folder}: was replaced while it was read; load it again")
         return cls(manifest, encoder, engine, precision)
 
     @property

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+HEAD_CHARACTERS = 20  # a token: several times what any language needs on average
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """One token as the model sees it; `start:end` are character offsets into the text as it was sent."""
@@ -98,7 +101,7 @@ class Encoder:
         """
         results: list[Encoded | TextError] = [_flaw(text) or _EMPTY for text in texts]
         good = [i for i, result in enumerate(results) if result is _EMPTY and texts[i].strip()]
-        encodings = self._tokenizer.encode_batch([texts[i] for i in good])
+        encodings = self._tokenizer.encode_batch([self._head(texts[i]) for i in good])
         for i, encoding in zip(good, encodings, strict=True):
             ids = encoding.ids
             if len(ids) > self._special_count:
@@ -106,6 +109,23 @@ class Encoder:
                     texts[i], np.asarray(ids, dtype=np.int64), encoding, truncated=bool(encoding.overflowing)
                 )
         return results
+
+    def _head(self, text: str) -> str:
+        """
+        Return so much of a text as decides its first `max_tokens` tokens, and one token more.
+
+        Without it, ten megabytes are tokenized for the sake of their first page. A head ends between two words, where
+        what follows changes no token before; where there are no words, its last token is beyond the cut.
+        """
+        size = self.max_tokens * HEAD_CHARACTERS
+        while size < len(text):
+            head = text[:size]
+            words = head.rsplit(None, 1)
+            head = words[0] if len(words) > 1 else head
+            if len(self._tokenizer.encode(head).overflowing):
+                return head
+            size *= 4
+        return text
 
 
 _EMPTY = TextError("text_empty", "the text is empty or blank; send at least one visible character")

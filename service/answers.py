@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Json = dict[str, Any]
+
+LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
+
+log = logging.getLogger("bertrand.service")
 
 
 @dataclass
@@ -71,7 +77,7 @@ class Answers:
 
     async def tokenize(self, request: TokenizeRequest, timings: Timings) -> Json:
         """Show each text as the model sees it."""
-        items = self._encode(self._texts(request.inputs), timings)
+        items = await self._encode(self._texts(request.inputs), timings)
         return self._envelope(
             [
                 _failure(item)
@@ -102,7 +108,7 @@ class Answers:
     async def _answer(
         self, request: TextsRequest, timings: Timings, *, labels: bool, embeddings: Sequence[str]
     ) -> Json:
-        items = self._encode(self._texts(request.inputs), timings)
+        items = await self._encode(self._texts(request.inputs), timings)
         if not request.truncate:
             items = [_too_long(item) if isinstance(item, Encoded) and item.truncated else item for item in items]
         encoded = [item for item in items if isinstance(item, Encoded)]
@@ -114,6 +120,7 @@ class Answers:
                 continue
             output = next(outputs)
             if isinstance(output, Exception):
+                log.error("the model could not compute a text of %d tokens", len(item), exc_info=output)
                 results.append(_failure(TextError("inference_failed", "the model could not compute this text")))
                 continue
             result = _size(item)
@@ -135,9 +142,12 @@ class Answers:
             )
         return texts
 
-    def _encode(self, texts: Sequence[str], timings: Timings) -> list[Encoded | TextError]:
+    async def _encode(self, texts: Sequence[str], timings: Timings) -> list[Encoded | TextError]:
         started = time.perf_counter()
-        items = self.classifier.encoder.encode(texts)
+        encode = self.classifier.encoder.encode
+        # Short requests are not worth a thread; long ones would keep everybody else waiting.
+        long = sum(map(len, texts)) > LONG_REQUEST
+        items = await asyncio.to_thread(encode, texts) if long else encode(texts)
         timings.tokenize = time.perf_counter() - started
         self.metrics.truncated.inc(sum(isinstance(item, Encoded) and item.truncated for item in items))
         return items

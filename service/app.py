@@ -58,9 +58,16 @@ class Bertrand:
         batcher = Batcher(
             classifier.engine, metrics, threads=SETTINGS.threads, max_batch_tokens=SETTINGS.max_batch_tokens
         )
-        metrics.serve(classifier.manifest, classifier.precision, lambda: batcher.waiting_tokens)
+        metrics.serve(classifier.manifest, classifier.precision)
+        metrics.waiting(0)
         classifier.analyze(WARM_UP_TEXTS)
         self.answers = Answers(classifier, batcher, metrics, SETTINGS)
+
+    @bentoml.on_deployment
+    @staticmethod
+    def check() -> None:
+        """Read the model folder once before any worker does: a worker that cannot load it would be started for ever."""
+        Classifier.load(SETTINGS.model, precision=SETTINGS.precision)
 
     @bentoml.api(route="/v1/classify", input_spec=TextsRequest)
     async def classify(self, **request: Any) -> dict[str, Any]:

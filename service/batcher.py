@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import defaultdict, deque
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from inference.engine import Output
 
 
+log = logging.getLogger("bertrand.service")
+
+
 class Runner(Protocol):
     """What computes a batch: `inference.Engine`."""
 
@@ -30,6 +34,9 @@ class Runner(Protocol):
 
 class Observer(Protocol):
     """Who is told of every forward pass: `service.metrics.Metrics`."""
+
+    def waiting(self, tokens: int) -> None:
+        """Take how many tokens wait for a thread now."""
 
     def batch(self, lengths: Sequence[int], waits: Sequence[float], seconds: float) -> None:
         """Take the tokens of each text, how long each waited, and how long the pass took, in seconds."""
@@ -122,6 +129,7 @@ class Batcher:
             self._callers.append(caller)
             self._waiting += len(texts)
             self._changed.notify(len(texts))
+        self._observer.waiting(self._waiting_tokens)
         try:
             return await caller.future
         finally:
@@ -144,7 +152,11 @@ class Batcher:
                     return
                 batch = self._take()
             if batch:
-                self._compute(batch)
+                try:
+                    self._compute(batch)
+                except Exception:
+                    log.exception("an inference thread met an error outside the model, and goes on")
+            self._observer.waiting(self._waiting_tokens)
 
     def _take(self) -> list[_Job]:
         """Choose the next batch: the text whose turn it is, and its nearest in length among all that wait."""
@@ -201,9 +213,9 @@ class Batcher:
                 self._answer(batch[0], error)
             return
         seconds = time.perf_counter() - started
-        self._observer.batch([len(job.ids) for job in batch], [started - job.caller.arrived for job in batch], seconds)
         for job, output in zip(batch, outputs, strict=True):
             self._answer(job, output)
+        self._observer.batch([len(job.ids) for job in batch], [started - job.caller.arrived for job in batch], seconds)
 
     def _answer(self, job: _Job, output: Output | Exception) -> None:
         caller = job.caller
@@ -215,7 +227,10 @@ class Batcher:
             now = time.perf_counter()
             outputs: Any = caller.outputs  # every place is filled by now
             answer = Answer(outputs, caller.first_taken - caller.arrived, now - caller.first_taken)
-            caller.loop.call_soon_threadsafe(_resolve, caller.future, answer)
+            try:
+                caller.loop.call_soon_threadsafe(_resolve, caller.future, answer)
+            except RuntimeError:  # the caller's event loop has ended, and nobody waits any more
+                log.debug("an answer came after its caller's event loop had closed")
 
 
 def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -99,7 +100,8 @@ class Front:
         try:
             reply = await self._reply(scope["method"], path, headers, receive)
         except ApiError as error:
-            metrics.rejected.labels(error.code).inc()
+            if error.status < 500:
+                metrics.rejected.labels(error.code).inc()
             reply = _error(error, request_id)
         except Exception:
             log.exception("request %s to %s failed", request_id, path if path in PATHS else OTHER)
@@ -118,7 +120,7 @@ class Front:
             body = await self._body(headers, receive)
             request = _parse(route.request, body)
             timings = Timings()
-            answer = await route.answer(self._answers(), request, timings)
+            answer = await _unless_gone(route.answer(self._answers(), request, timings), receive)
             return _Reply(to_json(answer), headers=(("server-timing", _server_timing(timings)),))
         if handler := self._get.get(path):
             _allow(method, READING)
@@ -170,6 +172,28 @@ class Front:
 
     async def _home(self) -> _Reply:
         return _Reply(b"", "text/plain", 307, (("location", "/docs"),))
+
+
+async def _unless_gone(answer: Awaitable[dict[str, Any]], receive: Receive) -> dict[str, Any]:
+    """Wait for an answer as long as there is somebody to give it to; what is left of the work is dropped then."""
+    work = asyncio.ensure_future(answer)
+    await asyncio.sleep(0)  # what needs no model is done by now, and is not worth watching a connection for
+    if work.done():
+        return await work
+    gone = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return await work
+        raise ApiError(400, "client_left", "the connection closed before the answer was ready")
+    finally:
+        work.cancel()
+        gone.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _allow(method: str, allowed: Iterable[str]) -> None:

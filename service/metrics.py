@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from inference.artifact import Manifest
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 RATIOS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+REASONS = (
+    "json_invalid",
+    "route_unknown",
+    "method_not_allowed",
+    "body_too_large",
+    "media_type_unsupported",
+    "request_invalid",
+    "inputs_too_many",
+    "text_empty",
+    "text_invalid",
+    "text_too_long",
+    "client_left",
+)
 ABSTAINED = "(none)"  # the label of a text that got no label
 
 
@@ -62,16 +76,20 @@ class Metrics:
         for route in routes:
             self.requests.labels(route, "200")
             self.request_seconds.labels(route)
+        for reason in REASONS:
+            self.rejected.labels(reason)
         for outcome in ("ok", "error"):
             self.items.labels(outcome)
 
-    def serve(self, manifest: Manifest, precision: str, waiting_tokens: Callable[[], int]) -> None:
-        """Name the model that answers from now on, and where to read its queue."""
+    def serve(self, manifest: Manifest, precision: str) -> None:
+        """Name the model that answers from now on."""
         self._model_info.labels(manifest.name, manifest.version, precision).set(1)
-        self._waiting_tokens = waiting_tokens
-        self._queue_tokens.set(0)
         for label in (*manifest.labels, ABSTAINED):
             self.predictions.labels(label)
+
+    def waiting(self, tokens: int) -> None:
+        """Say how many tokens wait in this worker."""
+        self._queue_tokens.set(tokens)
 
     def batch(self, lengths: Sequence[int], waits: Sequence[float], seconds: float) -> None:
         """Count one forward pass: the tokens of each text, how long each waited, and how long the pass took."""
@@ -85,12 +103,21 @@ class Metrics:
 
     def render(self) -> bytes:
         """Return the text exposition of the whole server."""
-        self._queue_tokens.set(self._waiting_tokens())
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+        if not folder:
             return generate_latest(self._registry)
+        _forget_dead_workers(Path(folder))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Drop the gauges of workers that were killed: what they last said is not true any more."""
+    for file in folder.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path(f"/proc/{pid}").exists():
+            file.unlink(missing_ok=True)
 
 
 def _powers(start: int, end: int) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Inputs = Annotated[
-    str | list[str],
+    str | Annotated[list[str], Field(fail_fast=True)],  # one complaint, not a million, of a list of numbers
     Field(description="One text, or several; answers come in their order.", examples=["Where is my parcel?"]),
 ]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inference.artifact import Artifact
 from inference.errors import InputError
 from inference.machine import cpu_count
 
@@ -43,7 +44,8 @@ class Settings:
         if precision not in PRECISIONS:
             raise InputError(f"{PREFIX}PRECISION is {precision!r}; expected one of {', '.join(PRECISIONS)}")
         return cls(
-            model=environment.get(PREFIX + "MODEL") or _default_model(cls.model),
+            # Absolute, since BentoML changes the directory after this is read; not resolved, so that a link stays one.
+            model=str(Path(environment.get(PREFIX + "MODEL") or _default_model(cls.model)).absolute()),
             precision=precision,
             workers=workers,
             threads=_count(environment, "THREADS", max(1, cpu_count() // workers)),
@@ -54,9 +56,12 @@ class Settings:
 
 
 def _default_model(current: str) -> str:
-    """Return models/current or, where there is no such link (a bento holds none), the only model in models/."""
+    """Return models/current or, where there is no such link (a bento holds none), the newest model in models/."""
+    if Path(current).exists():
+        return current
     models = [path.parent for path in Path(current).parent.glob("*/model.json")]
-    return str(models[0]) if len(models) == 1 else current
+    newest = max(models, key=lambda folder: Artifact.open(folder).manifest.created, default=Path(current))
+    return str(newest)
 
 
 def _count(environment: Mapping[str, str], name: str, default: int) -> int:

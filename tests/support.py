@@ -121,12 +121,12 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def run_command(
-    *arguments: str | Path, stdin: str | bytes | None = None, cwd: Path = ROOT
+    *arguments: str | Path, stdin: str | bytes | None = None, cwd: Path = ROOT, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the `bertrand` command as a user does and return what it printed."""
     command = [sys.executable, "-m", "bertrand", *map(str, arguments)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=600)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 

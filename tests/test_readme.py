@@ -4,6 +4,7 @@ import json
 import re
 
 import httpx
+import pytest
 
 from tests.support import ROOT, manifest_of, serving
 
@@ -27,6 +28,7 @@ def test_the_request_gets_the_answer_that_is_shown(demo_model):
         answer = httpx.post(f"{url}/v1/analyze", content=body, headers={"content-type": "application/json"}).json()
 
     result, expected = answer["results"][0], shown["results"][0]
+    assert result["score"] == pytest.approx(expected["score"], abs=0.1)
     for row in (result, expected):
         row["scores"] = row["scores"][:1]  # which label comes second may differ from machine to machine
     assert shape(answer) == shape(shown)

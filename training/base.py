@@ -68,19 +68,44 @@ def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
         BaseModelError: no such folder and no such model on the hub, no network, or damaged files.
     """
     source = locate(base)
+    if Path(source).is_dir():
+        try:
+            return load(source, **options)
+        except (OSError, ValueError) as error:
+            raise BaseModelError(f"{source}: is no Transformers checkpoint ({_first_line(error)})") from error
+    try:
+        return load(source, local_files_only=True, **options)  # what was fetched before needs no network
+    except (OSError, ValueError):
+        unavailable = _ask_hub(base)
     try:
         return load(source, **options)
     except (OSError, ValueError) as error:
-        if Path(source).is_dir():
-            raise BaseModelError(
-                f"base model {base!r}: {source} is no Transformers checkpoint ({_first_line(error)})"
-            ) from error
-        raise BaseModelError(
-            f"base model {base!r}: no such folder here, and the Hugging Face hub gave no such model "
-            f"({_first_line(error)}); check the name, or fetch the weights where there is a network with "
-            f"`hf download {base} --local-dir FOLDER` and pass --base FOLDER, or leave --base out for the default "
-            f"{DEFAULT_BASE!r}, which needs no download"
-        ) from error
+        raise unavailable(error) from error
+
+
+def _ask_hub(name: str) -> Callable[[Exception], BaseModelError]:
+    """
+    Ask the hub once whether it has a model: its own loaders try every file several times before they give up.
+
+    Returns:
+        What to make of an error in fetching it all the same.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from requests.exceptions import RequestException
+
+    def unavailable(error: Exception) -> BaseModelError:
+        return BaseModelError(
+            f"{name!r}: no such folder here, and the Hugging Face hub gave no such model ({_first_line(error)}); check "
+            f"the name, or fetch the weights where there is a network with `hf download {name} --local-dir FOLDER` and "
+            f"name that folder, or train from the default base {DEFAULT_BASE!r} (no --base), which needs no download"
+        )
+
+    try:
+        HfApi().model_info(name, timeout=10)
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RequestException, OSError) as error:
+        raise unavailable(error) from error
+    return unavailable
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import random
+import sys
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +27,6 @@ class Row:
 
     text: str
     labels: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """The label of a single-label row."""
-        return self.labels[0]
 
 
 def read_rows(
@@ -59,7 +56,8 @@ def read_rows(
             labels = _labels(place, label_column, record[label_column], multi_label) if label_column else ()
             rows.append(Row(text, labels))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a file of labelled sentences") from error
+        reason = error.strerror or error
+        raise DataError(f"{path}: cannot be read ({reason}); expected a file of labelled sentences") from error
     if not rows:
         raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
     return rows
@@ -74,7 +72,8 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     """
     Divide rows into a training and a development set, stratified by label.
 
-    Every label with at least two rows is in both. The same text never is: copies of it stay together.
+    Every label with at least two texts is in both, as far as its texts have no other label too. The same text never
+    is in both: copies of it stay together.
 
     Args:
         rows: All labelled sentences.
@@ -92,11 +91,15 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     dev: list[Row] = []
     for _, stratum in sorted(strata.items()):
         shuffle(stratum)
-        count = max(1, round(share * len(stratum))) if len(stratum) > 1 else 0
+        count = min(len(stratum) - 1, max(1, round(share * len(stratum))))
         dev += [row for group in stratum[:count] for row in group]
         train += [row for group in stratum[count:] for row in group]
+    # Copies of a text may contradict each other in their labels, and take a label's only row along.
+    learned = {label for row in train for label in row.labels}
+    orphans = {row.text for row in dev if not learned.issuperset(row.labels)}
+    train += [row for row in dev if row.text in orphans]
     shuffle(train)
-    return train, dev
+    return train, [row for row in dev if row.text not in orphans]
 
 
 def check_trainable(rows: Sequence[Row], path: str | Path) -> None:
@@ -120,8 +123,8 @@ def check_known(rows: Sequence[Row], labels: Sequence[str], path: str | Path) ->
 def _text(place: str, column: str, value: Any) -> str:
     if not isinstance(value, str):
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected a sentence")
-    if not value.strip():
-        raise DataError(f"{place}: {column!r} is empty; expected a sentence")
+    if all(unicodedata.category(character)[0] in "CZ" for character in value):
+        raise DataError(f"{place}: {column!r} is empty or has no visible character; expected a sentence")
     return value
 
 
@@ -173,6 +176,7 @@ def _text_of(path: Path) -> str:
 
 def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
     def read(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters of the default
         reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         line = 1  # where the row under the cursor starts: quoted cells may span lines

@@ -63,13 +63,17 @@ def fine_tune(
         BaseModelError: the base model cannot be had or is of another family.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
+    labels = label_names(train)
+    base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
+    tokenizer = load_tokenizer(config.base)
+
     run = {"config": asdict(config), "train_rows": _fingerprint(train), "dev_rows": _fingerprint(dev)}
     state = _open_work(work, run, resume=resume)
+    best = work / "best"
+    if state and (best / RUN_FILE).is_file():  # written last: training had ended
+        return best
 
     transformers.set_seed(config.seed)
-    labels = label_names(train)
-    base = load_config(config.base)
-    tokenizer = load_tokenizer(config.base)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
     model = _model(config, base, labels)
 
@@ -90,7 +94,6 @@ def fine_tune(
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
         trainer.train(resume_from_checkpoint=str(state) if state else None)
 
-    best = work / "best"
     trainer.save_model(str(best))
     tokenizer.save_pretrained(str(best))
     (best / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
@@ -197,6 +200,7 @@ def _arguments(config: TrainConfig, work: Path, epochs: int) -> transformers.Tra
         logging_strategy="epoch",
         save_total_limit=1,  # and the best one, which the trainer keeps beside it
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # a resumed run goes on counting epochs without a better score
         metric_for_best_model="macro_f1" if config.multi_label else "accuracy",
         disable_tqdm=True,
         report_to=[],

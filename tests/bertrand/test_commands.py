@@ -267,9 +267,9 @@ def test_the_example_sentences_are_what_they_claim():
 
     train, test = read_rows(example.TRAIN), read_rows(example.TEST)
 
-    assert min(Counter(row.label for row in train).values()) >= 60
-    assert min(Counter(row.label for row in test).values()) >= 20
-    assert len({row.label for row in train}) == 8
+    assert min(Counter(row.labels for row in train).values()) >= 60
+    assert min(Counter(row.labels for row in test).values()) >= 20
+    assert len({row.labels for row in train}) == 8
     texts = [
         " ".join("".join(c for c in row.text.lower() if c.isalnum() or c == " ").split()) for row in (*train, *test)
     ]

@@ -88,6 +88,31 @@ def test_a_long_text_is_cut_and_marked(classifier):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "late order " * 2000,
+        "late" * 5000,
+        "日本語" * 4000,
+        "a, b? " * 3000 + "é",
+        " " * 3000 + "late " * 900,
+        "x" * 9000 + " late" * 500,
+    ],
+    ids=["words", "one word", "no blanks", "marks", "blanks first", "a long word first"],
+)
+def test_of_a_very_long_text_only_the_start_is_tokenized_and_nothing_changes(classifier, text):
+    """Ten megabytes must not be tokenized for their first page, nor may their first page read otherwise."""
+    from tokenizers import Tokenizer
+
+    whole = Tokenizer.from_str(classifier.encoder._tokenizer.to_str()).encode(text)
+
+    (encoded,) = classifier.encoder.encode([text])
+
+    assert encoded.ids.tolist() == whole.ids
+    assert encoded.truncated == bool(whole.overflowing)
+    assert [(token.start, token.end) for token in encoded.tokens()] == whole.offsets
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ("", "text_empty"),

@@ -43,6 +43,9 @@ class Observer:
     def __init__(self):
         self.seen = []
 
+    def waiting(self, tokens):
+        self.tokens = tokens
+
     def batch(self, lengths, waits, seconds):
         self.seen.append((list(lengths), list(waits), seconds))
 
@@ -192,3 +195,19 @@ def test_every_pass_is_observed(runner):
 
     assert sorted(length for lengths, _, _ in observer.seen for length in lengths) == [5, 6, 30]
     assert all(wait >= 0 for _, waits, _ in observer.seen for wait in waits)
+
+
+def test_a_caller_whose_event_loop_has_ended_harms_nobody(batcher, runner):
+    """The thread that meets a closed loop must go on with the next caller."""
+
+    async def leave():
+        runner.gate.clear()
+        task = asyncio.create_task(batcher.submit([Text(4)]))
+        await until(lambda: len(runner.batches) == 1)
+        task.cancel()
+
+    asyncio.run(leave())
+    runner.gate.set()
+
+    assert len(asyncio.run(asyncio.wait_for(batcher.submit([Text(5)]), 10)).outputs) == 1
+    assert batcher.alive

@@ -226,6 +226,27 @@ def test_a_body_of_unannounced_size_is_cut_off_at_the_limit(client):
     assert response.status_code == 413
 
 
+def test_texts_of_a_caller_who_hung_up_are_not_computed(server, client):
+    def computed():
+        text = client.get("/metrics").text
+        return sum(
+            float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith("bertrand_batch_items_sum")
+        )
+
+    body = json.dumps({"inputs": ["late order please " * 10] * 1000}).encode()
+    head = (
+        f"POST /v1/analyze HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    host, _, port = server.removeprefix("http://").partition(":")
+    before = computed()
+    for _ in range(20):
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode() + body)
+
+    assert only(post(client, "/v1/classify", inputs=TEXT))
+    assert computed() - before < 20_000
+
+
 @pytest.mark.parametrize(("given", "echoed"), [("my-id 7", True), ("x" * 129, False), ("", False), ("a\tb", False)])
 def test_the_request_id_is_echoed_where_it_is_safe(client, given, echoed):
     response = client.get("/livez", headers={"x-request-id": given})

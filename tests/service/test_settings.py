@@ -1,5 +1,8 @@
 """Settings are one validated object: a typing error in a variable stops the start, and says which."""
 
+import json
+import shutil
+
 import pytest
 
 from inference import InputError
@@ -11,18 +14,22 @@ def test_nothing_set_gives_the_defaults_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     settings = Settings.from_environment({})
 
-    assert settings.model == "models/current"
+    assert settings.model == str(tmp_path / "models" / "current")
     assert (settings.workers, settings.threads) == (1, cpu_count())
 
 
-@pytest.mark.parametrize(("names", "taken"), [(["a"], "models/a"), (["a", "b"], "models/current")])
-def test_the_only_model_needs_no_name(tmp_path, monkeypatch, names, taken):
-    for name in names:
-        (tmp_path / "models" / name).mkdir(parents=True)
-        (tmp_path / "models" / name / "model.json").touch()
+def test_where_no_link_says_which_the_newest_model_is_served(tmp_path, monkeypatch, model_folder):
+    """A bento holds no links, and a stranger has made none."""
+    for name, year in (("older", 2024), ("newer", 2025)):
+        shutil.copytree(model_folder, tmp_path / "models" / name)
+        manifest = tmp_path / "models" / name / "model.json"
+        changed = json.loads(manifest.read_text()) | {"created": f"{year}-01-01T00:00:00+00:00"}
+        manifest.write_text(json.dumps(changed))
     monkeypatch.chdir(tmp_path)
 
-    assert Settings.from_environment({}).model == taken
+    assert Settings.from_environment({}).model == str(tmp_path / "models" / "newer")
+    (tmp_path / "models" / "current").symlink_to("older")
+    assert Settings.from_environment({}).model == str(tmp_path / "models" / "current")
 
 
 def test_every_variable_is_read():

@@ -54,6 +54,7 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         ("x.csv", b"text,label\nhi,a\nho,ha,b\n", ["line 3", "3 cells, expected 2"]),
         ("x.csv", b"text,label\nhi,a\ncaf\xe9,b\n", ["line 3", "0xE9", "UTF-8", "iconv"]),
         ("x.csv", b'text,label\n"hi,a\n', ["line 2", "RFC 4180"]),
+        ("x.csv", b"text,label\nhi,a\n\xe2\x80\x8b\xef\xbb\xbf,b\n", ["line 3", "no visible character"]),
         ("x.csv", b"text,label\n", ["no rows"]),
         ("x.csv", b"", ["no rows"]),
         ("x.jsonl", b'{"text": "hi", "label": "a"}\n{"text": "ho"\n', ["line 2", "not valid JSON"]),
@@ -96,6 +97,24 @@ def test_the_split_keeps_every_label_and_every_copy_of_a_text_on_one_side():
 
     assert Counter(train) + Counter(dev) == Counter(rows)
     assert not {row.text for row in train} & {row.text for row in dev}
-    assert {row.label for row in dev} == {row.label for row in train} == {"common", "rare"}
+    assert {row.labels for row in dev} == {row.labels for row in train} == {("common",), ("rare",)}
     assert split(rows, share=0.1, seed=3) == (train, dev)
     assert split(rows, share=0.1, seed=4) != (train, dev)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("share", [0.1, 0.8])
+def test_no_label_is_in_the_development_set_alone(seed, share):
+    """Copies of a text that contradict each other could take the only row of a label along."""
+    rows = [Row(f"text {i}", ("a",)) for i in range(20)] + [Row("same", ("a",)), Row("same", ("c",))]
+    rows += [Row("one", ("b",)), Row("two", ("b",))]
+
+    train, dev = split(rows, share=share, seed=seed)
+
+    assert {row.labels for row in dev} <= {row.labels for row in train} == {("a",), ("b",), ("c",)}
+
+
+def test_a_cell_may_be_long(tmp_path):
+    path = write_csv(tmp_path / "x.csv", [("word " * 40_000, "a")])
+
+    assert len(read_rows(path)[0].text) == 200_000

@@ -241,6 +241,26 @@ def test_the_parity_gate_sees_a_changed_weight(tmp_path, model_folder, checkpoin
     assert gates.parity(checkpoint, classifier, PROBES).passed
 
 
+def test_the_gates_see_a_model_that_answers_nothing(model_folder, checkpoint, tmp_path):
+    """NaN compares as smaller than any bound: a run that diverged must not be proved faithful."""
+    graph = onnx.load(model_folder / "model.onnx")
+    weight = next(w for w in graph.graph.initializer if list(w.dims) == [32, 64])
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full((32, 64), np.nan, dtype=np.float32), weight.name))
+    onnx.save(graph, tmp_path / "nan.onnx")
+    from inference.engine import Engine
+
+    whole = Classifier.load(model_folder)
+    empty = Classifier(whole.manifest, whole.encoder, Engine(tmp_path / "nan.onnx", 0), "fp32")
+
+    assert [gate.passed for gate in gates.check(checkpoint, empty, PROBES)] == [False, False]
+
+
+def test_texts_without_a_token_are_no_probes(checkpoint, classifier):
+    outcome = gates.check(checkpoint, classifier, [*PROBES, "\u200b", "\ufeff\u0000"])
+
+    assert all(gate.passed for gate in outcome)
+
+
 def test_a_failed_gate_writes_no_folder_and_exits_1(tmp_path, model_folder, sentences, monkeypatch):
     monkeypatch.setattr(gates, "PARITY_BOUND", 0.0)
 
@@ -273,10 +293,14 @@ def test_a_base_without_a_classifier_is_not_exported(tiny_base, tmp_path, senten
 
 
 def test_a_base_that_cannot_be_had_says_how_to_get_it(tmp_path, sentences):
-    done = run_command("train", sentences, "--base", "google-bert/bert-base-uncased", "--out", tmp_path / "out")
+    # As on a machine without a network: nothing is told to be offline, the hub just does not answer.
+    nowhere = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "cache")}
+    done = run_command("train", sentences, "--base", "google-bert/bert-base-uncased", cwd=tmp_path, **nowhere)
 
     assert done.returncode == 2
-    error = done.stderr.strip().splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+    *progress, error = done.stderr.strip().splitlines()
+    assert len(progress) <= 1
     for part in ("google-bert/bert-base-uncased", "hub", "hf download", "--base FOLDER", "minilm"):
         assert part in error
     assert "Traceback" not in done.stderr
@@ -358,6 +382,38 @@ def test_a_killed_run_resumes_to_the_same_model_as_one_that_was_not(tmp_path, ti
     assert "resuming after checkpoint-" in done.stderr
     assert manifest_of(out)["version"] == manifest_of(model_folder)["version"]
     assert not work.exists()
+
+
+def test_a_run_killed_after_training_does_not_train_again(tmp_path, tiny_base, sentences, monkeypatch):
+    """Early stopping had ended it; going on would choose another epoch."""
+    from training import folder
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    config = TrainConfig(base=str(tiny_base), epochs=2, learning_rate=3e-3)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "build", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(config, sentences, out=tmp_path / "out")
+    best = tmp_path / ".out.training" / "best" / "model.safetensors"
+    weights, written = best.read_bytes(), best.stat().st_mtime_ns
+
+    pipeline.train(config, sentences, out=tmp_path / "out", resume=True)
+
+    assert written
+    assert (tmp_path / "out" / "checkpoint" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_mistyped_base_costs_no_unfinished_run(tmp_path, sentences):
+    work = tmp_path / ".out.training"
+    work.mkdir()
+    (work / "precious").touch()
+
+    with pytest.raises(BaseModelError, match="hub gave no such model"):
+        pipeline.train(TrainConfig(base="no/such-base"), sentences, out=tmp_path / "out")
+
+    assert (work / "precious").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

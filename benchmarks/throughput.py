@@ -1,7 +1,7 @@
 """
 What the choices of `inference` are worth: texts a second of one model, in process, each choice beside its reference.
 
-Run alone on the machine: `python benchmarks/inference.py [MODEL] [--texts FILE]`. Prints the median of three rounds.
+Run alone on the machine: `python benchmarks/throughput.py [MODEL] [--texts FILE]`. Prints the median of three rounds.
 """
 
 from __future__ import annotations
