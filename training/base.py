@@ -92,13 +92,15 @@ def _ask_hub(name: str) -> Callable[[Exception], BaseModelError]:
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-    from requests.exceptions import RequestException
+    from requests.exceptions import ConnectionError as NoConnection
+    from requests.exceptions import RequestException, Timeout
 
     def unavailable(error: Exception) -> BaseModelError:
+        reason = "it cannot be reached" if isinstance(error, NoConnection | Timeout) else _first_line(error)
         return BaseModelError(
-            f"{name!r}: no such folder here, and the Hugging Face hub gave no such model ({_first_line(error)}); check "
+            f"{name!r}: no such folder here, and the Hugging Face hub gave no such model ({reason}); check "
             f"the name, or fetch the weights where there is a network with `hf download {name} --local-dir FOLDER` and "
-            f"name that folder, or train from the default base {DEFAULT_BASE!r} (no --base), which needs no download"
+            f"name that FOLDER, or train from the default base {DEFAULT_BASE!r} (no --base), which needs no download"
         )
 
     try:

@@ -64,18 +64,20 @@ def train(
                 f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev"
             )
     test_rows = others[test] if test else []
-    print(
-        f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
-        f"{len(labels)} labels",
-        file=sys.stderr,
-    )
 
     # Heavy imports wait until the data is known to be good.
+    from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
     from training.train import RUN_FILE, fine_tune
 
     _quiet_transformers()
+    load_config(config.base)  # the last thing that may be wrong with what was asked for
+    print(
+        f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
+        f"{len(labels)} labels",
+        file=sys.stderr,
+    )
     work = out.parent / f".{out.name}.training"
     best = fine_tune(config, train_rows, dev_rows, work, resume=resume)
     texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
