@@ -44,13 +44,6 @@ def run(options: argparse.Namespace) -> int:
         f"\naccuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}, "
         f"calibration error (ECE) {metrics.ece:.4f} over {metrics.rows} rows"
     )
-    if metrics.confusion:
-        mistakes = [
-            (count, metrics.labels[i].label, metrics.labels[j].label)
-            for i, row in enumerate(metrics.confusion)
-            for j, count in enumerate(row)
-            if i != j and count
-        ]
-        for count, true, given in sorted(mistakes, reverse=True)[:10]:
-            print(f"{count:5} of {true} taken for {given}")
+    for count, actual, given in metrics.mistakes():
+        print(f"{count:5} of {actual} taken for {given}")
     return 0

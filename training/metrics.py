@@ -40,6 +40,17 @@ class Metrics:
     labels: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...] | None  # [true][predicted] row counts; None for several labels a row
 
+    def mistakes(self, most: int = 10) -> list[tuple[int, str, str]]:
+        """Return the most frequent mistakes: how many rows of which label were taken for which, most first."""
+        names = [label.label for label in self.labels]
+        found = [
+            (count, names[i], names[j])
+            for i, row in enumerate(self.confusion or ())
+            for j, count in enumerate(row)
+            if i != j and count
+        ]
+        return sorted(found, key=lambda mistake: (-mistake[0], mistake[1:]))[:most]
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)

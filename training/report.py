@@ -40,7 +40,7 @@ def page(
         run: The record of the fine-tuning run; None for a checkpoint that was made elsewhere.
     """
     return _templates.get_template("report.html").render(
-        manifest=manifest, created=created, metrics=metrics, gates=gates, run=run, confusions=_confusions(metrics)
+        manifest=manifest, created=created, metrics=metrics, gates=gates, run=run
     )
 
 
@@ -49,18 +49,3 @@ def card(
 ) -> str:
     """Return the model card, README.md, in the hub's format; the arguments are those of `page`."""
     return _templates.get_template("card.md").render(manifest=manifest, metrics=metrics, gates=gates, run=run)
-
-
-def _confusions(metrics: Mapping[str, Metrics]) -> dict[str, list[tuple[int, str, str]]]:
-    """Return the most frequent mistakes of each set: how many rows of which label were taken for which."""
-    worst = {}
-    for name, measured in metrics.items():
-        names = [label.label for label in measured.labels]
-        mistakes = [
-            (count, names[i], names[j])
-            for i, row in enumerate(measured.confusion or ())
-            for j, count in enumerate(row)
-            if i != j and count
-        ]
-        worst[name] = sorted(mistakes, key=lambda mistake: (-mistake[0], mistake[1:]))[:10]
-    return worst

@@ -22,6 +22,10 @@ def test_single_label_figures_equal_scikit_learns():
     assert [m.support for m in metrics.labels] == expected[3].tolist()
     assert metrics.accuracy == pytest.approx(accuracy_score(true, given))
     assert metrics.macro_f1 == pytest.approx(expected[2].mean())
+    counted = confusion_matrix(true, given, labels=range(4))
+    assert [count for count, _, _ in metrics.mistakes(99)] == sorted(counted[~np.eye(4, dtype=bool)], reverse=True)[
+        : np.count_nonzero(counted[~np.eye(4, dtype=bool)])
+    ]
     assert np.array_equal(metrics.confusion, confusion_matrix(true, given, labels=range(4)))
 
 
