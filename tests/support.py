@@ -91,12 +91,18 @@ def write_csv(path: Path, rows: list[tuple[str, str]]) -> Path:
     return path
 
 
+def free_port() -> int:
+    """Return a loopback port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
 def serving(model: Path, *options: str, **environment: str) -> Iterator[str]:
     """Run `bertrand serve` on a free loopback port until the block ends; give its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bertrand", "serve", str(model), "--port", str(port), *options]
     process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
     try:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from inference import Classifier
-from tests.support import ROOT, manifest_of, run_command, serving, write_csv
+from tests.support import ROOT, free_port, manifest_of, run_command, serving, write_csv
 
 COMMANDS = ["demo", "train", "export", "verify", "evaluate", "predict", "serve"]
 
@@ -204,9 +204,7 @@ def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")
     shutil.copytree(model_folder, tmp_path / "models" / "mine")
     (tmp_path / "models" / "current").symlink_to("mine")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bertrand.__main__ import main; main()"
     process = subprocess.Popen([sys.executable, "-P", "-c", script, "serve", "--port", str(port)], cwd=tmp_path)
     try:
@@ -228,9 +226,7 @@ def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_
 
 def test_a_served_model_stops_at_sigterm_and_ctrl_c(model_folder):
     for number in (signal.SIGTERM, signal.SIGINT):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [sys.executable, "-m", "bertrand", "serve", str(model_folder), "--port", str(port)]
         process = subprocess.Popen(command, cwd=ROOT)
         deadline = time.monotonic() + 60

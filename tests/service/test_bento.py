@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ import time
 import httpx
 import yaml
 
-from tests.support import ROOT, manifest_of
+from tests.support import ROOT, free_port, manifest_of
 
 
 def test_a_bento_is_built_and_served(tmp_path, model_folder):
@@ -28,9 +27,7 @@ def test_a_bento_is_built_and_served(tmp_path, model_folder):
     (bento,) = (path for path in (tmp_path / "home" / "bentos" / "bertrand").iterdir() if path.is_dir())
     assert not list((bento / "src").rglob("checkpoint")), "a checkpoint is for training, and doubles the size"
     assert yaml.safe_load((bento / "bento.yaml").read_text())["service"] == "service.app:Bertrand"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, "-m", "bentoml", "serve", "bertrand:latest", "--host", "127.0.0.1", "--port", port]
     process = subprocess.Popen(command, env=environment, cwd=tmp_path)
     try:
