@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# How the windows of a long text make one answer: a text has one label by the mean of what its windows say, and every
+# label that one of them has where it may have several.
+WINDOW_AGGREGATES: dict[ProblemType, str] = {"single_label": "mean", "multi_label": "max"}
 BATCH_SIZE = 8  # on a CPU larger batches gain nothing, and pad more
 
 
@@ -149,7 +152,27 @@ class Classifier:
             top_k: Give at most so many labels.
             threshold: Give the labels of at least this probability, in place of the model's own thresholds.
         """
-        scores = self.probabilities(logits)
+        return self._choose(text, self.probabilities(logits), top_k, threshold)
+
+    def predict_windows(
+        self, text: Encoded, logits: NDArray[np.float32], *, top_k: int | None = None, threshold: float | None = None
+    ) -> Prediction:
+        """
+        Turn the logits of all windows of one text into the labels of the whole; see `WINDOW_AGGREGATES`.
+
+        Args:
+            text: The text that was run, window by window.
+            logits: Shape (windows, labels).
+            top_k: As in `predict`.
+            threshold: As in `predict`.
+        """
+        windows = self.probabilities(logits)
+        aggregate = np.max if WINDOW_AGGREGATES[self.manifest.problem_type] == "max" else np.mean
+        return self._choose(text, aggregate(windows, axis=0), top_k, threshold)
+
+    def _choose(
+        self, text: Encoded, scores: NDArray[np.float32], top_k: int | None, threshold: float | None
+    ) -> Prediction:
         multi_label = self.manifest.problem_type == "multi_label"
         order = np.argsort(-scores, kind="stable")
         if threshold is not None:
@@ -159,7 +182,7 @@ class Classifier:
             order = order[scores[order] >= floor]
         given = tuple(zip(self._labels[order[:top_k]].tolist(), scores[order[:top_k]].tolist(), strict=True))
         label, score = given[0] if given else (None, None)
-        return Prediction(label, score, given, len(text), text.truncated)
+        return Prediction(label, score, given, sum(map(len, text.windows)), text.truncated)
 
     def interpret(self, text: Encoded, output: Output) -> Analysis:
         """Turn the output of one text, hidden states included, into its analysis."""

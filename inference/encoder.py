@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 HEAD_CHARACTERS = 20  # a token: several times what any language needs on average
+OVERLAP = 4  # a window of a long text repeats a quarter of the one before, so that no phrase is only ever seen cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,30 @@ class Encoded:
     """
     One text as token ids, special tokens included; `len()` is their number.
 
-    Tokens with their offsets are made when asked for: a prediction alone does not need them.
+    Tokens with their offsets are made when asked for: a prediction alone does not need them. A text of which more was
+    asked for than the model reads at once goes on in `rest`, window after window, each overlapping the one before.
     """
 
-    __slots__ = ("_encoding", "ids", "text", "truncated")
+    __slots__ = ("_encoding", "ids", "rest", "text", "truncated")
 
-    def __init__(self, text: str, ids: NDArray[np.int64], encoding: object, *, truncated: bool) -> None:
+    def __init__(
+        self, text: str, ids: NDArray[np.int64], encoding: object, *, truncated: bool, rest: tuple[Encoded, ...] = ()
+    ) -> None:
         self.text = text
         self.ids = ids  # shape (tokens,)
-        self.truncated = truncated
+        self.truncated = truncated  # there is more of the text than these ids and those in `rest`
+        self.rest = rest
         self._encoding = encoding
+
+    @property
+    def windows(self) -> tuple[Encoded, ...]:
+        """Return the window at the start of the text and those that follow."""
+        return (self, *self.rest)
+
+    def span(self) -> tuple[int, int]:
+        """Return from which to which character of the text the tokens reach."""
+        ends = [(token.start, token.end) for token in self.tokens() if not token.special]
+        return min(start for start, _ in ends), max(end for _, end in ends)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,42 +105,47 @@ class Encoder:
             )
         pad_id = tokenizer.padding["pad_id"]
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_tokens)
+        special = tokenizer.num_special_tokens_to_add(is_pair=False)
+        tokenizer.enable_truncation(max_tokens, stride=max(0, (max_tokens - special) // OVERLAP))
         return cls(tokenizer, max_tokens, pad_id)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded | TextError]:
+    def encode(self, texts: Sequence[str], *, max_windows: int = 1) -> list[Encoded | TextError]:
         """
         Return the tokens of every text, in order; a text that has none is a `TextError` in its place.
 
-        Texts of more than `max_tokens` tokens, special tokens included, are cut at their end and marked.
+        A text of more than `max_tokens` tokens, special tokens included, is cut into windows of that size which
+        overlap by a quarter; what comes after `max_windows` of them is left out, and the text marked as truncated.
         """
         results: list[Encoded | TextError] = [_flaw(text) or _EMPTY for text in texts]
         good = [i for i, result in enumerate(results) if result is _EMPTY and texts[i].strip()]
-        encodings = self._tokenizer.encode_batch([self._head(texts[i]) for i in good])
+        encodings = self._tokenizer.encode_batch([self._head(texts[i], max_windows) for i in good])
         for i, encoding in zip(good, encodings, strict=True):
-            ids = encoding.ids
-            if len(ids) > self._special_count:
-                results[i] = Encoded(
-                    texts[i], np.asarray(ids, dtype=np.int64), encoding, truncated=bool(encoding.overflowing)
-                )
+            if len(encoding.ids) > self._special_count:
+                rest = tuple(_encoded(texts[i], window) for window in encoding.overflowing[: max_windows - 1])
+                truncated = len(encoding.overflowing) >= max_windows
+                results[i] = _encoded(texts[i], encoding, truncated=truncated, rest=rest)
         return results
 
-    def _head(self, text: str) -> str:
+    def _head(self, text: str, max_windows: int) -> str:
         """
-        Return so much of a text as decides its first `max_tokens` tokens, and one token more.
+        Return so much of a text as decides its first `max_windows` windows, and one token more.
 
-        Without it, ten megabytes are tokenized for the sake of their first page. A head ends between two words, where
-        what follows changes no token before; where there are no words, its last token is beyond the cut.
+        A text of millions of characters is not tokenized for the sake of its first page. A head ends between two words,
+        where what follows changes no token before; where there are no words, its last token is beyond the cut.
         """
-        size = self.max_tokens * HEAD_CHARACTERS
+        size = self.max_tokens * max_windows * HEAD_CHARACTERS
         while size < len(text):
             head = text[:size]
             words = head.rsplit(None, 1)
             head = words[0] if len(words) > 1 else head
-            if len(self._tokenizer.encode(head).overflowing):
+            if len(self._tokenizer.encode(head).overflowing) >= max_windows:
                 return head
             size *= 4
         return text
+
+
+def _encoded(text: str, encoding: Any, *, truncated: bool = False, rest: tuple[Encoded, ...] = ()) -> Encoded:
+    return Encoded(text, np.asarray(encoding.ids, dtype=np.int64), encoding, truncated=truncated, rest=rest)
 
 
 _EMPTY = TextError("text_empty", "the text is empty or blank; send at least one visible character")

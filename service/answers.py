@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import time
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inference.classifier import sentence_embedding
+from inference.classifier import WINDOW_AGGREGATES, sentence_embedding
 from inference.encoder import Encoded
 from inference.errors import TextError
-from service.errors import ApiError
-from service.metrics import ABSTAINED
+from service.batcher import QueueFull
+from service.errors import INFERENCE_FAILED, ApiError
+from service.wire import SAFETENSORS, Reply, array_object, to_safetensors, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,17 +33,51 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
+MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
 
 log = logging.getLogger("bertrand.service")
 
 
-@dataclass
-class Timings:
-    """Where the time of one request went, in seconds; sent back as Server-Timing."""
+@dataclass(slots=True)
+class Call:
+    """What a request brings beside its body, and where its time went, in seconds; sent back as Server-Timing."""
 
+    headers: dict[bytes, bytes] = field(default_factory=dict)  # names in lower case
+    path: dict[str, str] = field(default_factory=dict)  # what stands in the places that the route's template names
+    deadline: float = float("inf")  # on the clock of time.perf_counter
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
+
+    def accepts(self, media_type: str) -> bool:
+        """Whether the caller asks for answers of this type by name."""
+        listed = self.headers.get(b"accept", b"").decode("latin-1").lower().split(",")
+        return media_type in (part.split(";")[0].strip() for part in listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One text that was run: its tokens, and what the model says of each of its windows."""
+
+    text: Encoded
+    outputs: tuple[Output, ...]  # one a window; a text of one window has one
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Return the logits of the only window, shape (labels,)."""
+        return self.outputs[0].logits
+
+    @property
+    def window_logits(self) -> NDArray[np.float32]:
+        """Return the logits of every window, shape (windows, labels)."""
+        return np.stack([output.logits for output in self.outputs])
+
+    @property
+    def hidden(self) -> NDArray[np.float32]:
+        """Return the token vectors of the only window, shape (tokens, hidden)."""
+        hidden = self.outputs[0].hidden
+        assert hidden is not None, "run with hidden=True"  # noqa: S101
+        return hidden
 
 
 @dataclass(frozen=True)
@@ -61,33 +95,33 @@ class Answers:
         model = {"name": manifest.name, "version": manifest.version, "precision": self.classifier.precision}
         object.__setattr__(self, "model", model)
 
-    async def classify(self, request: TextsRequest, timings: Timings) -> Json:
+    async def classify(self, request: TextsRequest, call: Call) -> Json | Reply:
         """Label each text."""
-        return await self._answer(request, timings, labels=True, embeddings=())
+        return await self._answer(request, call, labels=True, embeddings=())
 
-    async def analyze(self, request: TextsRequest, timings: Timings) -> Json:
+    async def analyze(self, request: TextsRequest, call: Call) -> Json | Reply:
         """Label each text and give its embeddings, from one forward pass."""
         wanted = ("tokens", "sentence") if request.embeddings is None else request.embeddings
-        return await self._answer(request, timings, labels=True, embeddings=wanted)
+        return await self._answer(request, call, labels=True, embeddings=wanted)
 
-    async def embed(self, request: TextsRequest, timings: Timings) -> Json:
+    async def embed(self, request: TextsRequest, call: Call) -> Json | Reply:
         """Give the embeddings of each text."""
         wanted = ("sentence",) if request.embeddings is None else request.embeddings
-        return await self._answer(request, timings, labels=False, embeddings=wanted)
+        return await self._answer(request, call, labels=False, embeddings=wanted)
 
-    async def tokenize(self, request: TokenizeRequest, timings: Timings) -> Json:
+    async def tokenize(self, request: TokenizeRequest, call: Call) -> Json:
         """Show each text as the model sees it."""
-        items = await self._encode(self._texts(request.inputs), timings)
+        items = await self.encode(request.texts, call)
         return self._envelope(
             [
                 _failure(item)
                 if isinstance(item, TextError)
-                else _size(item) | {"tokens": _tokens(item.tokens(), special=request.special_tokens)}
+                else _size(item) | {"tokens": token_rows(item.tokens(), special=request.special_tokens)}
                 for item in items
             ],
         )
 
-    async def info(self) -> Json:
+    def info(self) -> Json:
         """Say what the model is and what the server takes."""
         manifest = self.classifier.manifest
         return self.model | {
@@ -103,36 +137,17 @@ class Answers:
             "metrics": manifest.metrics,
             "max_inputs": self.settings.max_inputs,
             "max_body_bytes": self.settings.max_body_bytes,
+            "max_queue_tokens": self.settings.max_queue_tokens,
+            "request_timeout": self.settings.request_timeout,
         }
 
-    async def _answer(
-        self, request: TextsRequest, timings: Timings, *, labels: bool, embeddings: Sequence[str]
-    ) -> Json:
-        items = await self._encode(self._texts(request.inputs), timings)
-        if not request.truncate:
-            items = [_too_long(item) if isinstance(item, Encoded) and item.truncated else item for item in items]
-        encoded = [item for item in items if isinstance(item, Encoded)]
-        outputs = iter(await self._infer(encoded, timings, hidden=bool(embeddings)))
-        results = []
-        for item in items:
-            if isinstance(item, TextError):
-                results.append(_failure(item))
-                continue
-            output = next(outputs)
-            if isinstance(output, Exception):
-                log.error("the model could not compute a text of %d tokens", len(item), exc_info=output)
-                results.append(_failure(TextError("inference_failed", "the model could not compute this text")))
-                continue
-            result = _size(item)
-            if labels:
-                result |= self._labels(request, item, output)
-            if embeddings:
-                result |= _embeddings(request, item, output, embeddings)
-            results.append(result)
-        return self._envelope(results)
+    async def encode(self, texts: Sequence[str], call: Call, *, max_windows: int = 1) -> list[Encoded | TextError]:
+        """
+        Return the tokens of each text.
 
-    def _texts(self, inputs: str | list[str]) -> list[str]:
-        texts = [inputs] if isinstance(inputs, str) else inputs
+        Raises:
+            ApiError: there are too many texts.
+        """
         if len(texts) > self.settings.max_inputs:
             raise ApiError(
                 422,
@@ -140,71 +155,150 @@ class Answers:
                 f"{len(texts)} texts, at most {self.settings.max_inputs} a request; send them in several",
                 "inputs",
             )
-        return texts
-
-    async def _encode(self, texts: Sequence[str], timings: Timings) -> list[Encoded | TextError]:
         started = time.perf_counter()
         encode = self.classifier.encoder.encode
         # Short requests are not worth a thread; long ones would keep everybody else waiting.
         long = sum(map(len, texts)) > LONG_REQUEST
-        items = await asyncio.to_thread(encode, texts) if long else encode(texts)
-        timings.tokenize = time.perf_counter() - started
-        self.metrics.truncated.inc(sum(isinstance(item, Encoded) and item.truncated for item in items))
+        if long:
+            items = await asyncio.to_thread(encode, texts, max_windows=max_windows)
+        else:
+            items = encode(texts, max_windows=max_windows)
+        call.tokenize += time.perf_counter() - started
+        if truncated := sum(isinstance(item, Encoded) and item.truncated for item in items):
+            self.metrics.truncated.inc(truncated)
         return items
 
-    async def _infer(self, encoded: list[Encoded], timings: Timings, *, hidden: bool) -> list[Output | Exception]:
+    async def read(
+        self, texts: Sequence[str], call: Call, *, hidden: bool = False, truncate: bool = True, windows: bool = False
+    ) -> list[Read | TextError]:
+        """
+        Run the model over each text.
+
+        Args:
+            texts: As sent.
+            call: Takes the timings; its deadline bounds the wait.
+            hidden: Also compute the token vectors.
+            truncate: Read the start of a text that is too long; otherwise it is a `TextError` in its place.
+            windows: Read a text that is too long in overlapping windows.
+
+        Raises:
+            ApiError: the queue is full, or there are too many texts.
+        """
+        items = await self.encode(texts, call, max_windows=MAX_WINDOWS if windows else 1)
+        if windows or not truncate:
+            items = [_whole(item, windows=windows) for item in items]
+        jobs = [window for item in items if isinstance(item, Encoded) for window in item.windows]
+        outputs = iter(await self._infer(jobs, call, hidden=hidden))
+        return [
+            item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])
+            for item in items
+        ]
+
+    def labels(self, read: Read, *, top_k: int | None = None, threshold: float | None = None) -> Prediction:
+        """Return the labels of one text, the windows of a long one taken together, and count them."""
+        if len(read.outputs) == 1:
+            prediction = self.classifier.predict(read.text, read.logits, top_k=top_k, threshold=threshold)
+        else:
+            prediction = self.classifier.predict_windows(
+                read.text, read.window_logits, top_k=top_k, threshold=threshold
+            )
+        self.metrics.predicted(prediction.label, prediction.score)
+        return prediction
+
+    async def _answer(
+        self, request: TextsRequest, call: Call, *, labels: bool, embeddings: Sequence[str]
+    ) -> Json | Reply:
+        windows = request.truncate == "windows"
+        if windows and embeddings:
+            raise ApiError(
+                422, "request_invalid", "windows are read by classify only; embeddings come from one pass", "truncate"
+            )
+        reads = await self.read(
+            request.texts, call, hidden=bool(embeddings), truncate=bool(request.truncate), windows=windows
+        )
+        results = []
+        for read in reads:
+            if isinstance(read, TextError):
+                results.append(_failure(read))
+                continue
+            result = _size(read.text)
+            if labels:
+                result |= self._labels(request, read)
+            if windows:
+                result |= self._windows(request, read)
+            if embeddings:
+                result |= _embeddings(request, read, embeddings, binary=call.accepts(SAFETENSORS))
+            results.append(result)
+        answer = self._envelope(results)
+        return to_safetensors(answer) if call.accepts(SAFETENSORS) else answer
+
+    async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
         if not encoded:
             return []
-        answer = await self.batcher.submit(encoded, hidden=hidden)
-        timings.queue, timings.infer = answer.queue_seconds, answer.infer_seconds
+        try:
+            answer = await self.batcher.submit(encoded, hidden=hidden, patience=call.deadline - time.perf_counter())
+        except QueueFull as full:
+            raise queue_full(full) from None
+        call.queue, call.infer = answer.queue_seconds, answer.infer_seconds
         return answer.outputs
 
-    def _labels(self, request: TextsRequest, text: Encoded, output: Output) -> Json:
-        prediction = self.classifier.predict(text, output.logits, top_k=request.top_k, threshold=request.threshold)
-        self._count(prediction)
+    def _read(self, text: Encoded, outputs: list[Output | Exception]) -> Read | TextError:
+        whole = tuple(output for output in outputs if not isinstance(output, Exception))
+        if len(whole) == len(outputs):
+            return Read(text, whole)
+        error = next(output for output in outputs if isinstance(output, Exception))
+        log.error("the model could not compute a text of %d tokens", len(text), exc_info=error)
+        return TextError(INFERENCE_FAILED, "the model could not compute this text")
+
+    def _labels(self, request: TextsRequest, read: Read) -> Json:
+        prediction = self.labels(read, top_k=request.top_k, threshold=request.threshold)
+        return self._scores(prediction, self._aggregate(read.window_logits) if request.raw_scores else None)
+
+    def _windows(self, request: TextsRequest, read: Read) -> Json:
+        windows = []
+        for window, output in zip(read.text.windows, read.outputs, strict=True):
+            prediction = self.classifier.predict(
+                window, output.logits, top_k=request.top_k, threshold=request.threshold
+            )
+            start, end = window.span()
+            scores = self._scores(prediction, output.logits if request.raw_scores else None)
+            windows.append({"start": start, "end": end, "token_count": len(window)} | scores)
+        return {"windows": windows, "aggregate": WINDOW_AGGREGATES[self.classifier.problem_type]}
+
+    def _aggregate(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        mean = WINDOW_AGGREGATES[self.classifier.problem_type] == "mean"
+        return np.asarray(logits.mean(axis=0) if mean else logits.max(axis=0), dtype=np.float32)
+
+    def _scores(self, prediction: Prediction, logits: NDArray[np.float32] | None) -> Json:
         scores = dict(prediction.scores)
-        if request.raw_scores:
-            logits = dict(zip(self.classifier.labels, output.logits.tolist(), strict=True))
-            scores = {label: logits[label] for label in scores}
+        if logits is not None:
+            raw = dict(zip(self.classifier.labels, logits.tolist(), strict=True))
+            scores = {label: raw[label] for label in scores}
         return {
             "label": prediction.label,
             "score": None if prediction.label is None else scores[prediction.label],
             "scores": [{"label": label, "score": score} for label, score in scores.items()],
         }
 
-    def _count(self, prediction: Prediction) -> None:
-        self.metrics.predictions.labels(prediction.label or ABSTAINED).inc()
-        if prediction.score is not None:
-            self.metrics.confidence.observe(prediction.score)
-
     def _envelope(self, results: list[Json]) -> Json:
         failed = sum(result["status"] == "error" for result in results)
-        self.metrics.items.labels("error").inc(failed)
-        self.metrics.items.labels("ok").inc(len(results) - failed)
+        self.metrics.answered(ok=len(results) - failed, failed=failed)
         if len(results) == 1 and failed:
             error = results[0]["error"]
-            raise ApiError(
-                500 if error["code"] == "inference_failed" else 422, error["code"], error["message"], "inputs"
-            )
+            raise ApiError.of_text(TextError(error["code"], error["message"]))
         return {"model": self.model, "results": results}
 
 
-def _failure(error: TextError) -> Json:
-    return {"status": "error", "error": {"code": error.code, "message": error.message}}
-
-
-def _too_long(text: Encoded) -> TextError:
-    return TextError(
-        "text_too_long",
-        f"the text has more than the {len(text)} tokens that the model reads; shorten it, or send truncate: true",
+def queue_full(full: QueueFull) -> ApiError:
+    """Return the answer of a server that has more to do than it can bear."""
+    seconds = str(full.retry_after)
+    return ApiError(
+        429, "queue_full", f"too much is waiting already; try again in {seconds} s", headers=(("retry-after", seconds),)
     )
 
 
-def _size(text: Encoded) -> Json:
-    return {"status": "ok", "token_count": len(text), "truncated": text.truncated}
-
-
-def _tokens(tokens: list[Token], *, special: bool) -> list[Json]:
+def token_rows(tokens: list[Token], *, special: bool) -> list[Json]:
+    """Return tokens as JSON, with or without the model's own."""
     return [
         {"text": token.text, "id": token.id, "start": token.start, "end": token.end, "special": token.special}
         for token in tokens
@@ -212,24 +306,42 @@ def _tokens(tokens: list[Token], *, special: bool) -> list[Json]:
     ]
 
 
-def _embeddings(request: TextsRequest, text: Encoded, output: Output, wanted: Sequence[str]) -> Json:
-    assert output.hidden is not None  # noqa: S101  asked for by the caller
+def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a vector scaled to length 1; a zero vector stays one."""
+    length = float(np.linalg.norm(vector))
+    return vector / np.float32(length) if length else vector
+
+
+def _failure(error: TextError) -> Json:
+    return {"status": "error", "error": {"code": error.code, "message": error.message}}
+
+
+def _whole(text: Encoded | TextError, *, windows: bool) -> Encoded | TextError:
+    """Return a text of which nothing is left out, and an error for any other."""
+    if isinstance(text, TextError) or not text.truncated:
+        return text
+    if windows:
+        reach = f"the {MAX_WINDOWS} windows of {len(text)} tokens that are read of one text; send it in parts"
+    else:
+        reach = f"the {len(text)} tokens that the model reads; shorten it, or send truncate: true"
+    return TextError("text_too_long", f"the text has more than {reach}")
+
+
+def _size(text: Encoded) -> Json:
+    return {"status": "ok", "token_count": sum(map(len, text.windows)), "truncated": text.truncated}
+
+
+def _embeddings(request: TextsRequest, read: Read, wanted: Sequence[str], *, binary: bool) -> Json:
+    def array(values: NDArray[np.float32]) -> object:
+        exact = typed(values, request.dtype)
+        # JSON and safetensors write arrays themselves, far faster than lists of floats.
+        return array_object(exact, request.dtype) if request.encoding_format == "base64" and not binary else exact
+
     result: Json = {}
     if "tokens" in wanted:
-        rows = output.hidden if request.special_tokens else output.hidden[~text.special()]
-        result["tokens"] = _tokens(text.tokens(), special=request.special_tokens)
-        result["token_embeddings"] = _array(rows, request)
+        rows = read.hidden if request.special_tokens else read.hidden[~read.text.special()]
+        result["tokens"] = token_rows(read.text.tokens(), special=request.special_tokens)
+        result["token_embeddings"] = array(rows)
     if "sentence" in wanted:
-        result["sentence_embedding"] = _array(sentence_embedding(output.hidden), request)
+        result["sentence_embedding"] = array(sentence_embedding(read.hidden))
     return result
-
-
-def _array(values: NDArray[np.float32], request: TextsRequest) -> object:
-    values = np.ascontiguousarray(values, dtype="<f2" if request.dtype == "float16" else "<f4")
-    if request.encoding_format == "base64":
-        return {
-            "data": base64.b64encode(values.tobytes()).decode("ascii"),
-            "shape": list(values.shape),
-            "dtype": request.dtype,
-        }
-    return values  # the JSON encoder writes arrays itself, far faster than lists of floats

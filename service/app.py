@@ -9,32 +9,55 @@ import orjson
 from _bentoml_sdk import Service
 
 from inference.classifier import Classifier
-from service.answers import Answers, Timings
-from service.batcher import Batcher
-from service.http import PATHS, Front, to_json
+from service import log, process
+from service.answers import Call
+from service.http import Front
 from service.metrics import Metrics
+from service.models import Models
+from service.routes import ROUTES
 from service.schema import TextsRequest
 from service.settings import Settings
+from service.wire import to_json
 
 SETTINGS = Settings.from_environment()
-WARM_UP_TEXTS = ("ok", "A sentence of some length, as people write them when something does not work. " * 4)
+log.configure(SETTINGS.log_format)
 
 
 class FrontedService(Service[Any]):
     """A BentoML service whose requests are answered by `service.http.Front`."""
 
-    answers: Answers
-
     def to_asgi(self, is_main: bool = True) -> Any:
-        """Return BentoML's application behind ours; as a dependency of another service, BentoML's alone."""
+        """Return our application with BentoML's behind it; as a dependency of another service, BentoML's alone."""
         app = super().to_asgi(is_main)
-        return Front(app, lambda: self.answers, SETTINGS) if is_main else app
+        return _Started(app, lambda: self._instance) if is_main else app
 
     def __call__(self) -> Any:
         """Make the instance, which loads the model; no request is taken before."""
-        instance = super().__call__()
-        self.answers = instance.answers
-        return instance
+        self._instance = super().__call__()
+        return self._instance
+
+
+class _Started:
+    """Hands requests to the front of an instance that exists only once the application has started."""
+
+    def __init__(self, app: Any, instance: Any) -> None:
+        self._app = app
+        self._instance = instance
+        self._front: Front | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._front is not None:
+            await self._front(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._app(scope, receive, self._on_started(send))
+
+    def _on_started(self, send: Any) -> Any:
+        async def watched(message: Any) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._front = self._instance().front(self._app)
+            await send(message)
+
+        return watched
 
 
 @bentoml.service(
@@ -43,6 +66,7 @@ class FrontedService(Service[Any]):
     workers=SETTINGS.workers,
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    traffic={"timeout": SETTINGS.request_timeout + 5},  # ours ends a request before
 )
 class Bertrand:
     """
@@ -53,44 +77,53 @@ class Bertrand:
     """
 
     def __init__(self) -> None:
-        classifier = Classifier.load(SETTINGS.model, precision=SETTINGS.precision)
-        metrics = Metrics(PATHS)
-        batcher = Batcher(
-            classifier.engine, metrics, threads=SETTINGS.threads, max_batch_tokens=SETTINGS.max_batch_tokens
+        self._metrics = Metrics(ROUTES)
+        self.models = Models(SETTINGS, self._metrics)
+
+    def front(self, bentoml_app: Any) -> Front:
+        """Return the application that answers requests, ready to."""
+        front = Front(bentoml_app, self.models, self._metrics, SETTINGS)
+        self.models.watch(front.keys.read_again)
+        process.adopt(
+            front,
+            self.models.reload,
+            drain_seconds=SETTINGS.drain_seconds,
+            request_timeout=SETTINGS.request_timeout,
         )
-        metrics.serve(classifier.manifest, classifier.precision)
-        metrics.waiting(0)
-        classifier.analyze(WARM_UP_TEXTS)
-        self.answers = Answers(classifier, batcher, metrics, SETTINGS)
+        return front
 
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
         """Read the model folder once before any worker does: a worker that cannot load it would be started for ever."""
         Classifier.load(SETTINGS.model, precision=SETTINGS.precision)
+        process.forward_hangups()
 
     @bentoml.api(route="/v1/classify", input_spec=TextsRequest)
     async def classify(self, **request: Any) -> dict[str, Any]:
         """Label each text."""
-        return _plain(await self.answers.classify(TextsRequest(**request), Timings()))
+        with self.models.use() as answers:
+            return _plain(await answers.classify(TextsRequest(**request), Call()))
 
     @bentoml.api(route="/v1/analyze", input_spec=TextsRequest)
     async def analyze(self, **request: Any) -> dict[str, Any]:
         """Label each text and give its embeddings, from one forward pass."""
-        return _plain(await self.answers.analyze(TextsRequest(**request), Timings()))
+        with self.models.use() as answers:
+            return _plain(await answers.analyze(TextsRequest(**request), Call()))
 
     @bentoml.api(route="/v1/embed", input_spec=TextsRequest)
     async def embed(self, **request: Any) -> dict[str, Any]:
         """Give the embeddings of each text."""
-        return _plain(await self.answers.embed(TextsRequest(**request), Timings()))
+        with self.models.use() as answers:
+            return _plain(await answers.embed(TextsRequest(**request), Call()))
 
     @bentoml.on_shutdown
     def finish(self) -> None:
-        """Compute what waits, then end the inference threads."""
-        self.answers.batcher.close()
+        """Compute what waits, then end the threads."""
+        self.models.close()
 
 
-def _plain(answer: dict[str, Any]) -> dict[str, Any]:
+def _plain(answer: object) -> dict[str, Any]:
     """Return an answer as BentoML's own encoder takes it: lists in place of arrays."""
     plain: dict[str, Any] = orjson.loads(to_json(answer))
     return plain

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from inference.encoder import Encoded
     from inference.engine import Output
 
+# Texts share a pass while the shortest lacks at most this share of the longest one's tokens, or one token. A full pass
+# gains about a fifth over one text a pass, so that more padding would cost what company gains.
+SLACK = 0.1
+MEMORY = 0.9  # of the running mean of the computing speed, a pass
 
 log = logging.getLogger("bertrand.service")
 
@@ -42,6 +47,14 @@ class Observer(Protocol):
         """Take the tokens of each text, how long each waited, and how long the pass took, in seconds."""
 
 
+class QueueFull(Exception):  # noqa: N818  what happened, not a fault
+    """The queue takes no more; `retry_after` is in how many seconds it probably will."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"the queue is full for about {retry_after} s")
+        self.retry_after = retry_after
+
+
 @dataclass(slots=True)
 class _Job:
     ids: NDArray[np.int64]
@@ -59,9 +72,8 @@ class _Caller:
     hidden: bool
     arrived: float
     outputs: list[Output | Exception | None]
+    unanswered: int
     waiting: deque[_Job] = field(default_factory=deque)
-    unanswered: int = 0
-    gone: bool = False
     first_taken: float = 0.0
 
 
@@ -79,22 +91,27 @@ class Batcher:
     Threads that compute whatever is waiting, in batches of texts of similar length.
 
     A text never waits for company: an idle thread starts with what is there, and batches form while all are busy.
-    Requests take turns, so that a caller with one text does not wait behind another's thousand. A batch that fails
-    is halved until only the text at fault fails.
+    Requests take turns, so that a caller with one text does not wait behind another's thousand. The queue is bounded
+    in tokens, which is what computing costs. A batch that fails is halved until only the text at fault fails.
     """
 
-    def __init__(self, runner: Runner, observer: Observer, *, threads: int, max_batch_tokens: int) -> None:
+    def __init__(
+        self, runner: Runner, observer: Observer, *, threads: int, max_batch_tokens: int, max_queue_tokens: int
+    ) -> None:
         self._runner = runner
         self._observer = observer
-        self._max_tokens = max_batch_tokens
+        self._max_batch_tokens = max_batch_tokens
+        self._max_queue_tokens = max_queue_tokens
         self._changed = threading.Condition()
         self._callers: deque[_Caller] = deque()  # with texts waiting, in turn
-        self._by_length: defaultdict[int, deque[_Job]] = defaultdict(deque)
+        self._by_length: dict[int, deque[_Job]] = {}
         self._waiting = 0
         self._waiting_tokens = 0
+        self._speed = 0.0  # tokens a second of one thread; 0 before the first pass
         self._closed = False
+        self._busy_since: dict[int, float] = {}  # thread number: when its pass began
         self._threads = [
-            threading.Thread(target=self._work, name=f"inference-{i}", daemon=True) for i in range(threads)
+            threading.Thread(target=self._work, args=(i,), name=f"inference-{i}", daemon=True) for i in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -109,31 +126,63 @@ class Batcher:
         """Whether every inference thread runs."""
         return all(thread.is_alive() for thread in self._threads)
 
-    async def submit(self, texts: Sequence[Encoded], *, hidden: bool = False) -> Answer:
+    @property
+    def longest_pass(self) -> float:
+        """For how many seconds the longest of the passes that run now has been running."""
+        now = time.perf_counter()
+        return max((now - since for since in tuple(self._busy_since.values())), default=0.0)
+
+    def admit(self, tokens: int = 1, *, patience: float = math.inf) -> None:
+        """
+        Raise QueueFull unless so many tokens may join the queue and be computed in time.
+
+        An empty queue takes a request of any size, so that none is too large to ever be answered.
+
+        Args:
+            tokens: Of all texts of the request.
+            patience: Seconds after which nobody waits for the answer any more.
+        """
+        waiting = self._waiting_tokens
+        if not waiting:
+            return
+        speed = self._speed * len(self._threads)
+        late = speed and (waiting + tokens) / speed > patience
+        if late or waiting + tokens > self._max_queue_tokens:
+            excess = max(waiting + tokens - self._max_queue_tokens, waiting // 2)
+            raise QueueFull(max(1, math.ceil(excess / speed)) if speed else 1)
+
+    async def submit(self, texts: Sequence[Encoded], *, hidden: bool = False, patience: float = math.inf) -> Answer:
         """
         Wait for the outputs of the texts; a caller that is cancelled meanwhile frees its place.
 
         Args:
             texts: At least one.
             hidden: Also return the hidden states.
+            patience: Seconds after which nobody waits for the answer any more.
+
+        Raises:
+            QueueFull: too much is waiting already; nothing of the request was queued.
         """
         loop = asyncio.get_running_loop()
-        caller = _Caller(loop, loop.create_future(), hidden, time.perf_counter(), [None] * len(texts))
-        caller.unanswered = len(texts)
+        tokens = sum(map(len, texts))
+        outputs: list[Output | Exception | None] = [None] * len(texts)
+        caller = _Caller(loop, loop.create_future(), hidden, time.perf_counter(), outputs, len(texts))
         with self._changed:
+            self.admit(tokens, patience=patience)
             for index, text in enumerate(texts):
                 job = _Job(text.ids, caller, index)
                 caller.waiting.append(job)
-                self._by_length[len(text)].append(job)
-                self._waiting_tokens += len(text)
+                self._by_length.setdefault(len(text), deque()).append(job)
             self._callers.append(caller)
             self._waiting += len(texts)
-            self._changed.notify(len(texts))
+            self._waiting_tokens += tokens
+            self._changed.notify(min(len(texts), len(self._threads)))
         self._observer.waiting(self._waiting_tokens)
         try:
             return await caller.future
-        finally:
-            caller.gone = True
+        except asyncio.CancelledError:
+            self._withdraw(caller)
+            raise
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
@@ -143,7 +192,7 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._closed:
@@ -151,52 +200,67 @@ class Batcher:
                 if not self._waiting:
                     return
                 batch = self._take()
-            if batch:
-                try:
-                    self._compute(batch)
-                except Exception:
-                    log.exception("an inference thread met an error outside the model, and goes on")
-            self._observer.waiting(self._waiting_tokens)
+                waiting = self._waiting_tokens
+            self._observer.waiting(waiting)
+            self._busy_since[number] = time.perf_counter()
+            try:
+                self._compute(batch)
+            finally:
+                del self._busy_since[number]
 
     def _take(self) -> list[_Job]:
-        """Choose the next batch: the text whose turn it is, and its nearest in length among all that wait."""
+        """Take the text whose turn it is, and those most like it in length that fit into its batch."""
         first = self._next_in_turn()
-        if first is None:
-            return []
         batch = [first]
-        length = longest = len(first.ids)
-        slack = max(2, length // 8)  # padding a shorter text by so much costs less than another forward pass
-        for width in sorted(range(length - slack, length + slack + 1), key=lambda width: abs(width - length)):
-            jobs = self._by_length.get(width)
-            while jobs and len(batch) < BATCH_SIZE and (len(batch) + 1) * max(longest, width) <= self._max_tokens:
-                job = jobs.popleft()
-                if not job.taken and self._claim(job):
-                    batch.append(job)
-                    longest = max(longest, width)
+        longest = shortest = length = len(first.ids)
+        for distance in range(max(1, math.floor(length * SLACK)) + 1):
+            for width in dict.fromkeys((length + distance, length - distance)):
+                jobs = self._by_length.get(width)
+                while jobs and jobs[0].taken:
+                    jobs.popleft()
+                high, low = max(longest, width), min(shortest, width)
+                while (
+                    jobs
+                    and len(batch) < BATCH_SIZE
+                    and high - low <= max(1, high * SLACK)
+                    and (len(batch) + 1) * high <= self._max_batch_tokens
+                ):
+                    job = jobs.popleft()
+                    if not job.taken:
+                        self._claim(job)
+                        batch.append(job)
+                        longest, shortest = high, low
         if not self._waiting:
             self._by_length.clear()
+            self._callers.clear()
         return batch
 
-    def _next_in_turn(self) -> _Job | None:
-        while self._callers:
+    def _next_in_turn(self) -> _Job:
+        while True:  # something is waiting, or this would not be called
             caller = self._callers.popleft()
             while caller.waiting:
                 job = caller.waiting.popleft()
-                if not job.taken and self._claim(job):
+                if not job.taken:
+                    self._claim(job)
                     if caller.waiting:
                         self._callers.append(caller)
                     return job
-        return None
 
-    def _claim(self, job: _Job) -> bool:
-        """Take a job off the queue; say whether somebody still waits for it."""
+    def _claim(self, job: _Job) -> None:
         job.taken = True
         self._waiting -= 1
         self._waiting_tokens -= len(job.ids)
-        if job.caller.gone:
-            return False
         job.caller.first_taken = job.caller.first_taken or time.perf_counter()
-        return True
+
+    def _withdraw(self, caller: _Caller) -> None:
+        """Take off the queue what nobody waits for any more."""
+        with self._changed:
+            for job in caller.waiting:
+                if not job.taken:
+                    self._claim(job)
+            caller.waiting.clear()
+            waiting = self._waiting_tokens
+        self._observer.waiting(waiting)
 
     def _compute(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
@@ -210,23 +274,28 @@ class Batcher:
                 self._compute(batch[:middle])
                 self._compute(batch[middle:])
             else:
-                self._answer(batch[0], error)
+                self._answer(batch, [error])
             return
         seconds = time.perf_counter() - started
-        for job, output in zip(batch, outputs, strict=True):
-            self._answer(job, output)
-        self._observer.batch([len(job.ids) for job in batch], [started - job.caller.arrived for job in batch], seconds)
+        self._answer(batch, outputs)
+        lengths = [len(job.ids) for job in batch]
+        speed = sum(lengths) / max(seconds, 1e-9)
+        self._speed = MEMORY * self._speed + (1 - MEMORY) * speed if self._speed else speed
+        self._observer.batch(lengths, [started - job.caller.arrived for job in batch], seconds)
 
-    def _answer(self, job: _Job, output: Output | Exception) -> None:
-        caller = job.caller
-        caller.outputs[job.index] = output
+    def _answer(self, batch: list[_Job], outputs: Sequence[Output | Exception]) -> None:
+        done: list[_Caller] = []
         with self._changed:
-            caller.unanswered -= 1
-            done = caller.unanswered == 0
-        if done:
-            now = time.perf_counter()
-            outputs: Any = caller.outputs  # every place is filled by now
-            answer = Answer(outputs, caller.first_taken - caller.arrived, now - caller.first_taken)
+            for job, output in zip(batch, outputs, strict=True):
+                caller = job.caller
+                caller.outputs[job.index] = output
+                caller.unanswered -= 1
+                if caller.unanswered == 0:
+                    done.append(caller)
+        now = time.perf_counter()
+        for caller in done:
+            filled: Any = caller.outputs  # every place is filled by now
+            answer = Answer(filled, caller.first_taken - caller.arrived, now - caller.first_taken)
             try:
                 caller.loop.call_soon_threadsafe(_resolve, caller.future, answer)
             except RuntimeError:  # the caller's event loop has ended, and nobody waits any more

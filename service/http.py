@@ -1,4 +1,4 @@
-"""Bytes to requests and answers to bytes: every route, every header, every error."""
+"""Bytes to requests and answers to bytes: every header, every limit, every error."""
 
 from __future__ import annotations
 
@@ -6,20 +6,26 @@ import asyncio
 import logging
 import secrets
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from service import schema
-from service.answers import Answers, Timings
+from service.access import Cors, Keys
+from service.answers import Call, queue_full
+from service.batcher import QueueFull
 from service.errors import ApiError
-from service.openapi import DOCS_PAGE, document
+from service.openapi import document
+from service.routes import OTHER, READING, ROUTES, Route, find, methods
+from service.wire import JSON, Reply, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+    from types import TracebackType
 
+    from pydantic import BaseModel
+
+    from service.metrics import Metrics
+    from service.models import Models
     from service.settings import Settings
 
     Scope = MutableMapping[str, Any]
@@ -28,40 +34,12 @@ if TYPE_CHECKING:
     App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 log = logging.getLogger("bertrand.service")
+access_log = logging.getLogger("bertrand.access")
 
-JSON = "application/json"
-READING = ("GET", "HEAD")
 REQUEST_ID_LENGTH = 128
+LEAVING_TAKES = 0.05  # seconds: a request that is answered sooner is not watched for its caller's leaving
 # What BentoML answers itself: the interface description its client reads, and the files of the API page.
 BENTOML_PATHS = ("/schema.json", "/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
-
-
-@dataclass(frozen=True)
-class Route:
-    """A POST route: the request it reads, what answers it, and the shape of the answer."""
-
-    request: type[schema.TextsRequest | schema.TokenizeRequest]
-    answer: Callable[[Answers, Any, Timings], Awaitable[dict[str, Any]]]
-    shape: type[BaseModel]
-
-
-POST_ROUTES = {
-    "/v1/classify": Route(schema.TextsRequest, Answers.classify, schema.ClassifyAnswer),
-    "/v1/analyze": Route(schema.TextsRequest, Answers.analyze, schema.AnalyzeAnswer),
-    "/v1/embed": Route(schema.TextsRequest, Answers.embed, schema.EmbedAnswer),
-    "/v1/tokenize": Route(schema.TokenizeRequest, Answers.tokenize, schema.TokenizeAnswer),
-}
-GET_PATHS = ("/v1/info", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/")
-PATHS = frozenset((*POST_ROUTES, *GET_PATHS))
-OTHER = "other"  # the `route` label of paths that are none of these
-
-
-@dataclass(frozen=True)
-class _Reply:
-    body: bytes
-    media_type: str = JSON
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Front:
@@ -72,62 +50,114 @@ class Front:
     so that every error has the one shape and no request pays for tracing or schema building it does not use.
     """
 
-    def __init__(self, bentoml_app: App, answers: Callable[[], Answers], settings: Settings) -> None:
+    def __init__(self, bentoml_app: App, models: Models, metrics: Metrics, settings: Settings) -> None:
         self._bentoml = bentoml_app
-        self._answers = answers  # asked for each request, so that the model can be exchanged between two
+        self._models = models
+        self._metrics = metrics
         self._settings = settings
-        self._openapi = orjson.dumps(document(POST_ROUTES))
-        self._get = {
-            "/v1/info": self._info,
-            "/livez": self._livez,
-            "/readyz": self._readyz,
-            "/metrics": self._render_metrics,
-            "/docs": self._docs,
-            "/openapi.json": self._describe,
-            "/": self._home,
-        }
+        self._cors = Cors(settings.cors_origins)
+        self.keys = Keys(settings)
+        self.openapi: dict[str, Any] = document(ROUTES)
+        self.draining = False
+        self.active = 0  # requests that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP goes to BentoML."""
-        path = scope.get("path", "")
-        if scope["type"] != "http" or (path in BENTOML_PATHS and scope["method"] in READING):
+        if scope["type"] != "http":
             await self._bentoml(scope, receive, send)
             return
         started = time.perf_counter()
-        metrics = self._answers().metrics
+        self.active += 1
+        template = OTHER
+        method = scope["method"]
         headers = {name.lower(): value for name, value in scope["headers"]}
         request_id = _request_id(headers)
+        call = Call(headers, deadline=started + self._settings.request_timeout)
         try:
-            reply = await self._reply(scope["method"], path, headers, receive)
+            if scope["path"] in BENTOML_PATHS:
+                _allow(method, READING)
+                self._check_key("docs", headers)
+                await self._bentoml(scope, receive, send)
+                return
+            template, call.path = find(scope["path"])
+            reply = await self._reply(method, ROUTES[template], call, receive)
         except ApiError as error:
             if error.status < 500:
-                metrics.rejected.labels(error.code).inc()
-            reply = _error(error, request_id)
+                self._metrics.refused(error.code)
+            reply = error.reply(request_id)
         except Exception:
-            log.exception("request %s to %s failed", request_id, path if path in PATHS else OTHER)
-            reply = _error(
-                ApiError(500, "internal", "an error of the server's own; its log has the details"), request_id
+            log.exception("request to %s failed", template, extra={"request_id": request_id})
+            message = "an error of the server's own; its log has the details"
+            reply = ApiError(500, "internal", message).reply(request_id)
+        finally:
+            self.active -= 1
+        await self._send(send, reply, call, request_id, head=method == "HEAD")
+        seconds = time.perf_counter() - started
+        self._metrics.replied(template, reply.status, seconds)
+        if self._settings.access_log:
+            access_log.info(
+                "%s %s %d",
+                method[:16],
+                template,
+                reply.status,
+                extra={"request_id": request_id, "milliseconds": round(seconds * 1000, 2)},
             )
-        await _send(send, reply, request_id, head=scope["method"] == "HEAD")
-        route = path if path in PATHS else OTHER
-        metrics.requests.labels(route, str(reply.status)).inc()
-        metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 
-    async def _reply(self, method: str, path: str, headers: Mapping[bytes, bytes], receive: Receive) -> _Reply:
-        if route := POST_ROUTES.get(path):
-            _allow(method, ("POST",))
-            _check_media_type(headers)
-            body = await self._body(headers, receive)
-            request = _parse(route.request, body)
-            timings = Timings()
-            answer = await _unless_gone(route.answer(self._answers(), request, timings), receive)
-            return _Reply(to_json(answer), headers=(("server-timing", _server_timing(timings)),))
-        if handler := self._get.get(path):
-            _allow(method, READING)
-            return await handler()
-        if path in BENTOML_PATHS:
-            _allow(method, READING)
-        raise ApiError(404, "route_unknown", "there is nothing at this path; /docs lists what there is")
+    def ready(self) -> dict[str, str]:
+        """
+        Say that requests will be answered.
+
+        Raises:
+            ApiError: they will not.
+        """
+        batcher = self._models.current.batcher
+        reason = None
+        if self.draining:
+            reason = "the server is about to end"
+        elif not batcher.alive:
+            reason = "an inference thread has died"
+        elif batcher.longest_pass > self._settings.request_timeout:
+            reason = "an inference thread hangs"
+        if reason:
+            raise ApiError(503, "not_ready", reason)
+        return {"status": "ready"}
+
+    def render_metrics(self) -> Reply:
+        """Return the metrics of all workers."""
+        return Reply(self._metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _reply(self, method: str, routes: Mapping[str, Route], call: Call, receive: Receive) -> Reply:
+        allowed = methods(routes)
+        if method == "OPTIONS" and (permission := self._cors.preflight(call.headers, ", ".join(allowed))):
+            return Reply(b"", "text/plain", 204, permission)
+        _allow(method, allowed)
+        route = routes["GET" if method == "HEAD" else method]
+        self._check_key(route.group, call.headers)
+        if route.server is not None:
+            answer = route.server(self)
+        else:
+            assert route.model is not None  # noqa: S101  a route has one or the other
+            with self._models.use() as answers, _Watch(receive, call.deadline) as watch:
+                request = None
+                if route.request is not None:
+                    self._admit(answers.batcher.admit)
+                    _check_media_type(call.headers, binary=route.read is not None)
+                    body = await self._body(call.headers, receive)
+                    request = (route.read or parse)(route.request, body, call)
+                    watch.body_has_come()
+                answer = await route.model(answers, request, call)
+        return answer if isinstance(answer, Reply) else Reply(to_json(answer))
+
+    def _check_key(self, group: str, headers: Mapping[bytes, bytes]) -> None:
+        if group not in self._settings.keyless:
+            self.keys.check(headers)
+
+    def _admit(self, admit: Callable[[], None]) -> None:
+        """Refuse before anything is read: in a flood, refusing must cost next to nothing."""
+        try:
+            admit()
+        except QueueFull as full:
+            raise queue_full(full) from None
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         limit = self._settings.max_body_bytes
@@ -142,7 +172,7 @@ class Front:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise ApiError(400, "client_left", "the connection closed before the whole body had come")
+                raise CLIENT_LEFT
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > limit:
@@ -150,67 +180,91 @@ class Front:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
-    async def _info(self) -> _Reply:
-        return _Reply(to_json(await self._answers().info()))
-
-    async def _livez(self) -> _Reply:
-        return _Reply(b'{"status":"alive"}')
-
-    async def _readyz(self) -> _Reply:
-        if not self._answers().batcher.alive:
-            raise ApiError(503, "not_ready", "an inference thread has died")
-        return _Reply(b'{"status":"ready"}')
-
-    async def _render_metrics(self) -> _Reply:
-        return _Reply(self._answers().metrics.render(), "text/plain; version=0.0.4; charset=utf-8")
-
-    async def _docs(self) -> _Reply:
-        return _Reply(DOCS_PAGE, "text/html; charset=utf-8")
-
-    async def _describe(self) -> _Reply:
-        return _Reply(self._openapi)
-
-    async def _home(self) -> _Reply:
-        return _Reply(b"", "text/plain", 307, (("location", "/docs"),))
+    async def _send(self, send: Send, reply: Reply, call: Call, request_id: str, *, head: bool) -> None:
+        headers = [
+            (b"content-type", reply.media_type.encode()),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", request_id.encode()),
+        ]
+        if call.tokenize:
+            headers.append((b"server-timing", _server_timing(call)))
+        extra = (*reply.headers, *self._cors.headers(call.headers))
+        if self.draining:
+            extra += (("connection", "close"),)
+        headers += [(name.encode(), value.encode()) for name, value in extra]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head else reply.body})
 
 
-async def _unless_gone(answer: Awaitable[dict[str, Any]], receive: Receive) -> dict[str, Any]:
-    """Wait for an answer as long as there is somebody to give it to; what is left of the work is dropped then."""
-    work = asyncio.ensure_future(answer)
-    await asyncio.sleep(0)  # what needs no model is done by now, and is not worth watching a connection for
-    if work.done():
-        return await work
-    gone = asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return await work
-        raise ApiError(400, "client_left", "the connection closed before the answer was ready")
-    finally:
-        work.cancel()
-        gone.cancel()
+CLIENT_LEFT = ApiError(400, "client_left", "the connection closed before the answer was ready")
 
 
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+class _Watch:
+    """
+    Ends a request whose time is up or whose caller has left: what is left of its work is dropped then.
 
+    It costs two timers, not two tasks: a request that is answered at once is never looked after.
+    """
 
-def _allow(method: str, allowed: Iterable[str]) -> None:
-    if method not in allowed:
-        names = ", ".join(allowed)
-        raise ApiError(
-            405, "method_not_allowed", f"{method[:16]} is not answered here; use {names}", headers=(("allow", names),)
+    def __init__(self, receive: Receive, deadline: float) -> None:
+        self._receive = receive
+        self._left = deadline - time.perf_counter()
+        self._reason: ApiError | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
+        self._too_late = ApiError(
+            408, "body_too_slow", "the body did not come in time", headers=(("connection", "close"),)
         )
 
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  a request is answered in a task
+        self._task = task
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(max(0.0, self._left), self._expire)
+        return self
 
-def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
-    media_type = headers.get(b"content-type", JSON.encode()).split(b";")[0].strip().lower()
-    if media_type != JSON.encode():
-        raise ApiError(415, "media_type_unsupported", f"send the body as content-type: {JSON}", "content-type")
+    def body_has_come(self) -> None:
+        """From now on the caller waits for us, and may leave."""
+        self._too_late = ApiError(504, "deadline_exceeded", "the answer was not ready in time; it is not computed on")
+        self._later = self._loop.call_later(LEAVING_TAKES, self._look)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._later:
+            self._later.cancel()
+        if self._looking:
+            self._looking.cancel()
+        if self._reason and kind is asyncio.CancelledError:
+            self._task.uncancel()
+            raise self._reason
+
+    def _expire(self) -> None:
+        self._end(self._too_late)
+
+    def _look(self) -> None:
+        self._looking = self._loop.create_task(self._until_gone())
+
+    async def _until_gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._end(CLIENT_LEFT)
+
+    def _end(self, reason: ApiError) -> None:
+        if self._reason is None:
+            self._reason = reason
+            self._task.cancel()
 
 
-def _parse(model: type[BaseModel], body: bytes) -> BaseModel:
+def parse(model: type[BaseModel], body: bytes, _call: Call) -> BaseModel:
+    """
+    Read a JSON body.
+
+    Raises:
+        ApiError: it is not JSON, or not what the route takes; it names the field.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
@@ -231,13 +285,22 @@ def _parse(model: type[BaseModel], body: bytes) -> BaseModel:
     raise ApiError(422, "request_invalid", f"{param or 'the body'}: {' or '.join(sorted(problems))}", param)
 
 
-def to_json(value: object) -> bytes:
-    """Return compact JSON; numpy arrays are written as nested lists."""
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+def _allow(method: str, allowed: Sequence[str]) -> None:
+    if method not in allowed:
+        names = ", ".join(allowed)
+        message = f"{method[:16]} is not answered here; use {names}"
+        raise ApiError(405, "method_not_allowed", message, headers=(("allow", names),))
 
 
-def _error(error: ApiError, request_id: str) -> _Reply:
-    return _Reply(to_json(error.body(request_id)), status=error.status, headers=error.headers)
+def _check_media_type(headers: Mapping[bytes, bytes], *, binary: bool) -> None:
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding != b"identity":
+        raise ApiError(
+            415, "encoding_unsupported", "compressed bodies are not read; send it as it is", "content-encoding"
+        )
+    media_type = headers.get(b"content-type", JSON.encode()).split(b";")[0].strip().lower()
+    if media_type != JSON.encode() and not (binary and media_type == b"application/octet-stream"):
+        raise ApiError(415, "media_type_unsupported", f"send the body as content-type: {JSON}", "content-type")
 
 
 def _request_id(headers: Mapping[bytes, bytes]) -> str:
@@ -248,17 +311,9 @@ def _request_id(headers: Mapping[bytes, bytes]) -> str:
     return secrets.token_hex(8)
 
 
-def _server_timing(timings: Timings) -> str:
-    parts = (("queue", timings.queue), ("tokenize", timings.tokenize), ("infer", timings.infer))
-    return ", ".join(f"{name};dur={seconds * 1000:.2f}" for name, seconds in parts)
-
-
-async def _send(send: Send, reply: _Reply, request_id: str, *, head: bool) -> None:
-    headers = [
-        (b"content-type", reply.media_type.encode()),
-        (b"content-length", str(len(reply.body)).encode()),
-        (b"x-request-id", request_id.encode()),
-        *((name.encode(), value.encode()) for name, value in reply.headers),
-    ]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else reply.body})
+def _server_timing(call: Call) -> bytes:
+    return b"queue;dur=%.2f, tokenize;dur=%.2f, infer;dur=%.2f" % (
+        call.queue * 1000,
+        call.tokenize * 1000,
+        call.infer * 1000,
+    )

@@ -19,15 +19,19 @@ RATIOS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 REASONS = (
     "json_invalid",
+    "key_invalid",
     "route_unknown",
     "method_not_allowed",
+    "body_too_slow",
     "body_too_large",
     "media_type_unsupported",
+    "encoding_unsupported",
     "request_invalid",
     "inputs_too_many",
     "text_empty",
     "text_invalid",
     "text_too_long",
+    "queue_full",
     "client_left",
 )
 ABSTAINED = "(none)"  # the label of a text that got no label
@@ -42,6 +46,12 @@ class Metrics:
     """
 
     def __init__(self, routes: Iterable[str]) -> None:
+        """
+        Make every series that can be named in advance.
+
+        Args:
+            routes: The templates of all paths.
+        """
         self._registry = CollectorRegistry()
         registry = self._registry
 
@@ -63,6 +73,7 @@ class Metrics:
         self.predictions = counter("predictions_total", "Labels given, the best of each text.", "label")
         self.confidence = histogram("confidence", "Probability of the best label of a text.", CONFIDENCES)
         self.truncated = counter("truncated_total", "Texts of which the model read only the start.")
+        self.reloads = counter("reloads_total", "New models that came into the folder.", "outcome")
         self._queue_tokens = Gauge(
             "bertrand_queue_tokens", "Tokens waiting for inference.", registry=registry, multiprocess_mode="livesum"
         )
@@ -80,12 +91,40 @@ class Metrics:
             self.rejected.labels(reason)
         for outcome in ("ok", "error"):
             self.items.labels(outcome)
+        for outcome in ("taken_up", "refused"):
+            self.reloads.labels(outcome)
+        self._model: tuple[str, str, str] | None = None
 
     def serve(self, manifest: Manifest, precision: str) -> None:
         """Name the model that answers from now on."""
-        self._model_info.labels(manifest.name, manifest.version, precision).set(1)
+        if self._model is not None:
+            self._model_info.labels(*self._model).set(0)
+        self._model = (manifest.name, manifest.version, precision)
+        self._model_info.labels(*self._model).set(1)
         for label in (*manifest.labels, ABSTAINED):
             self.predictions.labels(label)
+
+    def replied(self, route: str, status: int, seconds: float) -> None:
+        """Count one answer and how long it took."""
+        self.requests.labels(route, str(status)).inc()
+        self.request_seconds.labels(route).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count one request that got an error for an answer."""
+        self.rejected.labels(reason).inc()
+
+    def answered(self, *, ok: int, failed: int) -> None:
+        """Count the texts of one request."""
+        if ok:
+            self.items.labels("ok").inc(ok)
+        if failed:
+            self.items.labels("error").inc(failed)
+
+    def predicted(self, label: str | None, confidence: float | None) -> None:
+        """Count the best label of one text, None where it got none."""
+        self.predictions.labels(ABSTAINED if label is None else label).inc()
+        if confidence is not None:
+            self.confidence.observe(confidence)
 
     def waiting(self, tokens: int) -> None:
         """Say how many tokens wait in this worker."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from service import schema
+from service.wire import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.http import Route
+    from service.routes import Route
 
 REF = "#/components/schemas/{model}"
-POST_ERRORS = (400, 405, 413, 415, 422, 500, 503)
 
 # Swagger UI as BentoML ships it: no request leaves the server.
 DOCS_PAGE = b"""<!doctype html>
@@ -37,30 +38,21 @@ DOCS_PAGE = b"""<!doctype html>
 """
 
 
-def document(routes: Mapping[str, Route]) -> dict[str, Any]:
+def document(routes: Mapping[str, Mapping[str, Route]]) -> dict[str, Any]:
     """
     Return the OpenAPI 3.1 document of the service.
 
     Args:
-        routes: The POST routes; the GET routes are the same for every service.
+        routes: By path template and method.
     """
-    models = {route.request for route in routes.values()} | {route.shape for route in routes.values()}
-    models |= {schema.ErrorAnswer, schema.InfoAnswer, schema.StatusAnswer}
-    ordered = sorted(models, key=lambda model: model.__name__)
-    _, definitions = models_json_schema([(model, "validation") for model in ordered], ref_template=REF)
-    paths: dict[str, Any] = {path: {"post": _post(path, route)} for path, route in routes.items()}
-    paths["/v1/info"] = {
-        "get": _get("info", "Say what the model is and what the server takes.", schema.InfoAnswer, 503)
+    every = [route for methods in routes.values() for route in methods.values()]
+    shapes: dict[int, Any] = {
+        id(shape): shape for route in every for shape in (route.request, route.shape) if _is_type(shape)
     }
-    paths["/livez"] = {"get": _get("livez", "Whether the process answers.", schema.StatusAnswer)}
-    paths["/readyz"] = {"get": _get("readyz", "Whether requests will be answered.", schema.StatusAnswer, 503)}
-    paths["/metrics"] = {
-        "get": {
-            "operationId": "metrics",
-            "summary": "Metrics for Prometheus.",
-            "responses": {"200": {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}},
-        }
-    }
+    inputs = [(key, "validation", TypeAdapter(shape)) for key, shape in shapes.items()]
+    inputs.append((0, "validation", TypeAdapter(schema.ErrorAnswer)))
+    refs, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)  # type: ignore[arg-type]
+    schemas = {key: found for (key, _), found in refs.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,36 +60,51 @@ def document(routes: Mapping[str, Route]) -> dict[str, Any]:
             "version": _version(),
             "description": "Labels, token embeddings and sentence embeddings from one fine-tuned BERT.",
         },
-        "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "paths": {
+            template: {
+                method.lower(): _operation(template, method, route, schemas) for method, route in methods.items()
+            }
+            for template, methods in routes.items()
+        },
+        "components": {
+            "schemas": definitions.get("$defs", {}),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"key": []}, {}],  # a server without keys is open
     }
 
 
-def _post(path: str, route: Route) -> dict[str, Any]:
-    return {
-        "operationId": path.rpartition("/")[2],
-        "summary": (route.answer.__doc__ or "").strip(),
-        "requestBody": {"required": True, "content": _content(route.request)},
-        "responses": {"200": {"description": "OK", "content": _content(route.shape)}} | _errors(*POST_ERRORS),
+def _operation(template: str, method: str, route: Route, schemas: Mapping[int, Any]) -> dict[str, Any]:
+    errors: tuple[int, ...] = (401, 500)
+    if route.group == "health":
+        errors += (503,)
+    operation: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{method.lower()}_{template.strip('/') or 'home'}").rstrip("_"),
+        "summary": route.summary,
     }
-
-
-def _get(name: str, summary: str, shape: type[Any], *errors: int) -> dict[str, Any]:
-    return {
-        "operationId": name,
-        "summary": summary,
-        "responses": {"200": {"description": "OK", "content": _content(shape)}} | _errors(*errors),
+    if names := re.findall(r"{(\w+)}", template):
+        errors += (404,)
+        operation["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
+    if route.request is not None:
+        errors += (400, 408, 413, 415, 422, 429, 504)
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": schemas[id(route.request)]}}}
+    good: dict[str, Any] = {"description": "OK"}
+    if _is_type(route.shape):
+        good["content"] = {JSON: {"schema": schemas[id(route.shape)]}}
+    else:
+        good["content"] = {route.shape: {"schema": {"type": "string"}}}
+    failed = {JSON: {"schema": schemas[0]}}
+    operation["responses"] = {str(route.status): good} | {
+        str(code): {"description": HTTPStatus(code).phrase, "content": failed} for code in sorted(errors)
     }
+    return operation
 
 
-def _errors(*codes: int) -> dict[str, Any]:
-    return {
-        str(code): {"description": HTTPStatus(code).phrase, "content": _content(schema.ErrorAnswer)} for code in codes
-    }
-
-
-def _content(model: type[Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": REF.format(model=model.__name__)}}}
+def _is_type(shape: object) -> bool:
+    """Whether a shape is the type of a JSON body, rather than the name of another media type."""
+    return shape is not None and not isinstance(shape, str)
 
 
 def _version() -> str:

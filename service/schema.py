@@ -12,15 +12,25 @@ Inputs = Annotated[
 ]
 
 
-class _Request(BaseModel):
+class Request(BaseModel):
+    """What every request has in common: nothing is guessed."""
+
     # strict: "1" is no number and 1 no string; extra: a misspelt field is an error, not a silent default.
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class TextsRequest(_Request):
+class _WithInputs(Request):
+    inputs: Inputs
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts, also where only one was sent."""
+        return [self.inputs] if isinstance(self.inputs, str) else self.inputs
+
+
+class TextsRequest(_WithInputs):
     """Texts to label, to analyse or to embed, and how the answer should look."""
 
-    inputs: Inputs
     top_k: Annotated[int | None, Field(ge=1, description="Give at most so many labels.")] = None
     threshold: Annotated[
         float | None,
@@ -30,7 +40,11 @@ class TextsRequest(_Request):
     ] = None
     raw_scores: Annotated[bool, Field(description="Give logits in place of probabilities.")] = False
     truncate: Annotated[
-        bool, Field(description="Read only the start of a text that is too long; false makes it an item error.")
+        bool | Literal["windows"],
+        Field(
+            description="What becomes of a text that is too long: true reads only its start, false makes it an item "
+            "error, windows (classify only) reads all of it in overlapping windows."
+        ),
     ] = True
     embeddings: Annotated[
         list[Literal["tokens", "sentence"]] | None,
@@ -43,10 +57,9 @@ class TextsRequest(_Request):
     special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
 
 
-class TokenizeRequest(_Request):
+class TokenizeRequest(_WithInputs):
     """Texts to show as the model sees them."""
 
-    inputs: Inputs
     special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
 
 
@@ -107,6 +120,17 @@ class TokenizeItem(BaseModel):
     tokens: list[TokenView]
 
 
+class WindowItem(BaseModel):
+    """The labels of one window of a long text; `start` and `end` are character offsets into the text as sent."""
+
+    start: int
+    end: int
+    token_count: int
+    label: str | None
+    score: float | None
+    scores: list[Score]
+
+
 class ClassifyItem(BaseModel):
     """The labels of a text, best first; `label` is null where no label reaches its threshold."""
 
@@ -116,6 +140,13 @@ class ClassifyItem(BaseModel):
     scores: list[Score]
     token_count: int
     truncated: bool
+    windows: Annotated[
+        list[WindowItem] | None, Field(description="With truncate: windows, what each window says by itself.")
+    ] = None
+    aggregate: Annotated[
+        Literal["mean", "max"] | None,
+        Field(description="With truncate: windows, how the scores of the windows make those of the text."),
+    ] = None
 
 
 class EmbedItem(BaseModel):
@@ -183,6 +214,8 @@ class InfoAnswer(BaseModel):
     metrics: dict[str, object]
     max_inputs: int
     max_body_bytes: int
+    max_queue_tokens: int
+    request_timeout: float
 
 
 class StatusAnswer(BaseModel):

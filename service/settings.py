@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PREFIX = "BERTRAND_"
 PRECISIONS = ("auto", "fp32", "int8")
+LOG_FORMATS = ("text", "json")
+KEYLESS = ("health", "metrics", "docs")  # groups of routes that may be open although there are keys
+SHORTEST_KEY = 16  # characters; a shorter one can be guessed
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,17 @@ class Settings:
     workers: int = 1  # processes, each with its own copy of the model
     threads: int = 1  # forward passes at a time in each worker; by default the cgroup's CPUs / workers
     max_batch_tokens: int = 4096  # padded tokens of one forward pass: bounds memory, never changes an answer
+    max_queue_tokens: int = 65_536  # waiting for a pass in one worker; what comes beyond is refused with 429
     max_inputs: int = 1000  # texts of one request
     max_body_bytes: int = 8_000_000  # of one request, after which it is refused unread
+    request_timeout: float = 30.0  # seconds from the request's headers to its answer, after which it is a 504
+    drain_seconds: float = 2.0  # after SIGTERM: go on answering, not ready, so that a balancer can turn away
+    api_keys: frozenset[str] = field(default=frozenset(), repr=False)  # none: every route is open
+    api_keys_file: str | None = None  # one key a line, read again when it changes
+    keyless: frozenset[str] = frozenset(KEYLESS)  # groups of routes that need no key
+    cors_origins: frozenset[str] = frozenset()  # origins whose pages may read answers; "*" for all
+    log_format: str = "text"  # text | json
+    access_log: bool = False  # a line for every request, not only for failures
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -39,20 +51,65 @@ class Settings:
             InputError: a value is not what the setting takes; it names the variable.
         """
         environment = os.environ if environment is None else environment
-        workers = _count(environment, "WORKERS", cls.workers)
-        precision = environment.get(PREFIX + "PRECISION", cls.precision)
-        if precision not in PRECISIONS:
-            raise InputError(f"{PREFIX}PRECISION is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-        return cls(
+        read = _Reader(environment)
+        workers = read.count("WORKERS", cls.workers)
+        settings = cls(
             # Absolute, since BentoML changes the directory after this is read; not resolved, so that a link stays one.
-            model=str(Path(environment.get(PREFIX + "MODEL") or _default_model(cls.model)).absolute()),
-            precision=precision,
+            model=str(Path(read.text("MODEL") or _default_model(cls.model)).absolute()),
+            precision=read.choice("PRECISION", PRECISIONS),
             workers=workers,
-            threads=_count(environment, "THREADS", max(1, cpu_count() // workers)),
-            max_batch_tokens=_count(environment, "MAX_BATCH_TOKENS", cls.max_batch_tokens),
-            max_inputs=_count(environment, "MAX_INPUTS", cls.max_inputs),
-            max_body_bytes=_count(environment, "MAX_BODY_BYTES", cls.max_body_bytes),
+            threads=read.count("THREADS", max(1, cpu_count() // workers)),
+            max_batch_tokens=read.count("MAX_BATCH_TOKENS", cls.max_batch_tokens),
+            max_queue_tokens=read.count("MAX_QUEUE_TOKENS", cls.max_queue_tokens),
+            max_inputs=read.count("MAX_INPUTS", cls.max_inputs),
+            max_body_bytes=read.count("MAX_BODY_BYTES", cls.max_body_bytes),
+            request_timeout=read.seconds("REQUEST_TIMEOUT", cls.request_timeout, least=0.01),
+            drain_seconds=read.seconds("DRAIN_SECONDS", cls.drain_seconds, least=0),
+            api_keys=frozenset(read.names("API_KEYS")),
+            api_keys_file=str(Path(file).absolute()) if (file := read.text("API_KEYS_FILE")) else None,
+            keyless=frozenset(read.names("KEYLESS", KEYLESS, among=KEYLESS)),
+            cors_origins=frozenset(read.names("CORS_ORIGINS")),
+            log_format=read.choice("LOG_FORMAT", LOG_FORMATS),
+            access_log=read.choice("ACCESS_LOG", ("false", "true")) == "true",
         )
+        check_keys(settings.api_keys, f"{PREFIX}API_KEYS")
+        settings.keys()
+        for origin in settings.cors_origins - {"*"}:
+            if not origin.startswith(("http://", "https://")) or origin.count("/") != 2:
+                raise InputError(
+                    f"{PREFIX}CORS_ORIGINS has {origin!r}; expected origins such as https://app.example.org, or *"
+                )
+        return settings
+
+    def keys(self) -> frozenset[str]:
+        """
+        Return every key that opens the service now: those of the environment and those in the file.
+
+        Raises:
+            InputError: the file cannot be read, holds no key, or one that is too short.
+        """
+        if self.api_keys_file is None:
+            return self.api_keys
+        name = f"{PREFIX}API_KEYS_FILE {self.api_keys_file}"
+        try:
+            lines = Path(self.api_keys_file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{name}: cannot be read ({error})") from error
+        keys = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        if not keys:
+            raise InputError(f"{name}: holds no key, which would open the service to everybody; write one a line")
+        check_keys(keys, name)
+        return self.api_keys | keys
+
+
+def check_keys(keys: frozenset[str], where: str) -> None:
+    """Raise InputError unless every key can be sent in a header and is too long to be guessed; never names one."""
+    for key in keys:
+        if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            raise InputError(
+                f"{where}: a key of {len(key)} characters is too short or has other than printable ASCII ones; "
+                f"expected at least {SHORTEST_KEY}, such as `openssl rand -hex 24` prints"
+            )
 
 
 def _default_model(current: str) -> str:
@@ -64,10 +121,46 @@ def _default_model(current: str) -> str:
     return str(newest)
 
 
-def _count(environment: Mapping[str, str], name: str, default: int) -> int:
-    value = environment.get(PREFIX + name, "").strip()
-    if not value:
-        return default
-    if not value.isascii() or not value.isdigit() or int(value) < 1:
-        raise InputError(f"{PREFIX}{name} is {value!r}; expected a whole number of at least 1")
-    return int(value)
+@dataclass(frozen=True)
+class _Reader:
+    """The variables, each read as what it should be or refused by name; an empty one counts as not set."""
+
+    environment: Mapping[str, str]
+
+    def text(self, name: str) -> str:
+        return self.environment.get(PREFIX + name, "").strip()
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> str:
+        """The first choice is the default."""
+        value = self.text(name) or choices[0]
+        if value not in choices:
+            raise InputError(f"{PREFIX}{name} is {value!r}; expected one of {', '.join(choices)}")
+        return value
+
+    def count(self, name: str, default: int) -> int:
+        value = self.text(name)
+        if not value:
+            return default
+        if not value.isascii() or not value.isdigit() or int(value) < 1:
+            raise InputError(f"{PREFIX}{name} is {value!r}; expected a whole number of at least 1")
+        return int(value)
+
+    def seconds(self, name: str, default: float, *, least: float) -> float:
+        value = self.text(name)
+        try:
+            seconds = float(value or default)
+        except ValueError:
+            seconds = -1
+        if not least <= seconds < float("inf"):
+            raise InputError(f"{PREFIX}{name} is {value!r}; expected seconds, at least {least:g}")
+        return seconds
+
+    def names(self, name: str, default: tuple[str, ...] = (), among: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Separated by commas; `none` for an empty list where there is a default."""
+        value = self.text(name)
+        if not value:
+            return default
+        found = () if among and value == "none" else tuple(part.strip() for part in value.split(",") if part.strip())
+        if among and (unknown := sorted(set(found) - set(among))):
+            raise InputError(f"{PREFIX}{name} has {', '.join(unknown)}; expected none, or some of {', '.join(among)}")
+        return found

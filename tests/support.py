@@ -104,7 +104,9 @@ def serving(model: Path, *options: str, **environment: str) -> Iterator[str]:
     """Run `bertrand serve` on a free loopback port until the block ends; give its address."""
     port = free_port()
     command = [sys.executable, "-m", "bertrand", "serve", str(model), "--port", str(port), *options]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment)
+    # No balancer turns away from a test's server: it may end at once.
+    variables = os.environ | {"BERTRAND_DRAIN_SECONDS": "0"} | environment
+    process = subprocess.Popen(command, cwd=ROOT, env=variables)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process)

@@ -9,6 +9,8 @@ from inference import InputError
 from inference.machine import cpu_count
 from service.settings import Settings
 
+KEY, OTHER_KEY = "0123456789abcdef-one", "0123456789abcdef-two"
+
 
 def test_nothing_set_gives_the_defaults_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -40,12 +42,59 @@ def test_every_variable_is_read():
             "BERTRAND_WORKERS": "3",
             "BERTRAND_THREADS": "5",
             "BERTRAND_MAX_BATCH_TOKENS": "99",
+            "BERTRAND_MAX_QUEUE_TOKENS": "500",
             "BERTRAND_MAX_INPUTS": "7",
             "BERTRAND_MAX_BODY_BYTES": "1000",
+            "BERTRAND_REQUEST_TIMEOUT": "2.5",
+            "BERTRAND_DRAIN_SECONDS": "0",
+            "BERTRAND_API_KEYS": f"{KEY}, {OTHER_KEY}",
+            "BERTRAND_KEYLESS": "health,docs",
+            "BERTRAND_CORS_ORIGINS": "https://app.example.org",
+            "BERTRAND_LOG_FORMAT": "json",
+            "BERTRAND_ACCESS_LOG": "true",
         }
     )
 
-    assert settings == Settings("/m", "fp32", 3, 5, 99, 7, 1000)
+    assert settings == Settings(
+        model="/m",
+        precision="fp32",
+        workers=3,
+        threads=5,
+        max_batch_tokens=99,
+        max_queue_tokens=500,
+        max_inputs=7,
+        max_body_bytes=1000,
+        request_timeout=2.5,
+        drain_seconds=0,
+        api_keys=frozenset({KEY, OTHER_KEY}),
+        keyless=frozenset({"health", "docs"}),
+        cors_origins=frozenset({"https://app.example.org"}),
+        log_format="json",
+        access_log=True,
+    )
+    assert KEY not in repr(settings)
+    assert settings.keys() == {KEY, OTHER_KEY}
+
+
+def test_keys_come_from_a_file_too(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"# the app\n{KEY}\n\n")
+    variables = {"BERTRAND_API_KEYS_FILE": str(file), "BERTRAND_API_KEYS": OTHER_KEY}
+
+    assert Settings.from_environment(variables).keys() == {KEY, OTHER_KEY}
+    file.write_text("# nobody\n")
+    with pytest.raises(InputError, match="holds no key, which would open the service to everybody"):
+        Settings.from_environment(variables)
+    file.unlink()
+    with pytest.raises(InputError, match=r"BERTRAND_API_KEYS_FILE .* cannot be read"):
+        Settings.from_environment(variables)
+
+
+@pytest.mark.parametrize("key", ["too-short", "x" * 15, "a key with spaces in it", "schlüssel-mit-umlaut"])
+def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(key):
+    with pytest.raises(InputError, match="BERTRAND_API_KEYS: a key of") as caught:
+        Settings.from_environment({"BERTRAND_API_KEYS": key})
+    assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -57,8 +106,26 @@ def test_every_variable_is_read():
         ("MAX_BODY_BYTES", "1e6"),
         ("PRECISION", "int4"),
         ("THREADS", "²"),
+        ("REQUEST_TIMEOUT", "0"),
+        ("REQUEST_TIMEOUT", "nan"),
+        ("DRAIN_SECONDS", "soon"),
+        ("LOG_FORMAT", "xml"),
+        ("ACCESS_LOG", "1"),
     ],
 )
 def test_a_wrong_value_is_named(name, value):
     with pytest.raises(InputError, match=f"BERTRAND_{name} is '{value}'; expected"):
+        Settings.from_environment({f"BERTRAND_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("KEYLESS", "health,everything", "has everything; expected none, or some of"),
+        ("CORS_ORIGINS", "app.example.org", "has 'app.example.org'; expected origins such as https://"),
+        ("CORS_ORIGINS", "https://app.example.org/page", "expected origins"),
+    ],
+)
+def test_a_wrong_part_of_a_list_is_named(name, value, complaint):
+    with pytest.raises(InputError, match=complaint):
         Settings.from_environment({f"BERTRAND_{name}": value})

@@ -1,0 +1,164 @@
+"""The model that answers now, and its successor: loaded beside it, and put in its place between two requests."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from inference.artifact import MANIFEST
+from inference.classifier import Classifier
+from inference.errors import BertrandError
+from service.answers import Answers
+from service.batcher import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.metrics import Metrics
+    from service.settings import Settings
+
+WARM_UP_TEXTS = ("ok", "A sentence of some length, as people write them when something does not work. " * 4)
+LOOK_EVERY = 1.0  # seconds between two looks at the model folder
+
+log = logging.getLogger("bertrand.service")
+
+Mark = tuple[int, int, int]  # device, inode and modification time of a manifest: another one is another model
+
+
+class _Held:
+    """A model and how many requests hold it."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.users = 0
+
+
+class Models:
+    """
+    The model of one worker process.
+
+    A request holds one model from its start to its end, so that an answer is of one version. A model that was replaced
+    finishes what was asked of it and goes. A folder that cannot be loaded is refused: the old model keeps serving.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        """Load the model folder of the settings; whatever is wrong with it is raised."""
+        self._settings = settings
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._forced = False
+        self._looked = self._mark()
+        self._current = _Held(self._load())
+        self._announce()
+        metrics.waiting(0)
+        self._watcher: threading.Thread | None = None
+
+    @property
+    def current(self) -> Answers:
+        """The model that the next request gets."""
+        return self._current.answers
+
+    @contextmanager
+    def use(self) -> Iterator[Answers]:
+        """Hold the model for the length of one request."""
+        with self._lock:
+            held = self._current
+            held.users += 1
+        try:
+            yield held.answers
+        finally:
+            with self._lock:
+                held.users -= 1
+                idle = held is not self._current and held.users == 0
+            if idle:
+                _retire(held.answers)
+
+    def watch(self, also: Callable[[], None]) -> None:
+        """
+        Look at the model folder every second from now on, in a thread, and take up a new model.
+
+        Args:
+            also: Called with every look; for other files that may change.
+        """
+        self._watcher = threading.Thread(target=self._look, args=(also,), name="reload", daemon=True)
+        self._watcher.start()
+
+    def reload(self) -> None:
+        """Have the folder loaded at once, whether it looks changed or not; safe in a signal handler."""
+        self._forced = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Compute what waits, then end the threads."""
+        self._closed = True
+        self._wake.set()
+        if self._watcher is not None:
+            self._watcher.join()
+        self.current.batcher.close()
+
+    def _look(self, also: Callable[[], None]) -> None:
+        while not self._closed:
+            self._wake.wait(LOOK_EVERY)
+            self._wake.clear()
+            forced, self._forced = self._forced, False
+            mark = self._mark()
+            if not self._closed and (forced or (mark is not None and mark != self._looked)):
+                self._looked = mark
+                self._take_up()
+            also()
+
+    def _take_up(self) -> None:
+        serving = self.current.model
+        try:
+            answers = self._load()
+        except (BertrandError, OSError) as error:
+            self._metrics.reloads.labels("refused").inc()
+            log.error("the new model is refused, %s %s keeps serving: %s", serving["name"], serving["version"], error)
+            return
+        except Exception:
+            self._metrics.reloads.labels("refused").inc()
+            log.exception("the new model is refused, %s %s keeps serving", serving["name"], serving["version"])
+            return
+        with self._lock:
+            old, self._current = self._current, _Held(answers)
+            idle = old.users == 0
+        self._metrics.reloads.labels("taken_up").inc()
+        self._announce()
+        if idle:
+            _retire(old.answers)
+
+    def _announce(self) -> None:
+        classifier = self.current.classifier
+        self._metrics.serve(classifier.manifest, classifier.precision)
+        log.info("serving %(name)s %(version)s in %(precision)s", self.current.model)
+
+    def _load(self) -> Answers:
+        settings = self._settings
+        classifier = Classifier.load(settings.model, precision=settings.precision)
+        classifier.analyze(WARM_UP_TEXTS)
+        batcher = Batcher(
+            classifier.engine,
+            self._metrics,
+            threads=settings.threads,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_queue_tokens=settings.max_queue_tokens,
+        )
+        return Answers(classifier, batcher, self._metrics, settings)
+
+    def _mark(self) -> Mark | None:
+        """Return what the folder holds now; None while there is nothing to read."""
+        try:
+            stat = (Path(self._settings.model) / MANIFEST).stat()
+        except OSError:
+            return None
+        return stat.st_dev, stat.st_ino, stat.st_mtime_ns
+
+
+def _retire(answers: Answers) -> None:
+    # In a thread: the batcher waits for its own, and nobody should wait for that.
+    threading.Thread(target=answers.batcher.close, name="retire", daemon=True).start()

@@ -1,0 +1,163 @@
+"""The processes of a server: signals, draining, and what uvicorn leaves open towards hostile connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import uvicorn
+from circus.sighandler import SysHandler
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import ApiError
+from service.wire import JSON
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.http import Front
+
+log = logging.getLogger("bertrand.service")
+
+MAX_HEADER_BYTES = 65_536  # request line and headers of one request
+HEADER_SECONDS = 30.0  # from a request's first byte to the end of its headers
+ARRIVING = 0.3  # seconds: a connection accepted just before the end may still send its request
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with bounds on what comes before the body, and with errors in our own shape."""
+
+    _too_late: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _flaw: ApiError | None = None
+
+    def on_message_begin(self) -> None:
+        """Start the clock and the count of a request's headers."""
+        super().on_message_begin()
+        self._header_bytes = 0
+        self._too_late = self.loop.call_later(HEADER_SECONDS, self._headers_late)
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock and hand the request on."""
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, or is too much of it."""
+        self._refuse(self._flaw or ApiError(400, "http_invalid", msg[:1].lower() + msg[1:].rstrip(".")))
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return False  # no route is a WebSocket: the request is answered as plain HTTP
+
+    def _unsupported_upgrade_warning(self) -> None:
+        pass
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > MAX_HEADER_BYTES:
+            self._flaw = ApiError(431, "headers_too_large", f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+            raise ValueError("headers too large")  # the parser stops, and `send_400_response` is called
+
+    def _headers_late(self) -> None:
+        self._refuse(ApiError(408, "headers_too_slow", "the headers did not come in time"))
+
+    def _stop_clock(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
+
+    def _refuse(self, error: ApiError) -> None:
+        self._stop_clock()
+        if self.transport.is_closing():
+            return
+        request_id = os.urandom(8).hex()
+        reply = error.reply(request_id)
+        head = (
+            f"HTTP/1.1 {error.status} {'Bad Request' if error.status == 400 else error.code}\r\n"
+            f"content-type: {JSON}\r\ncontent-length: {len(reply.body)}\r\nx-request-id: {request_id}\r\n"
+            "connection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + reply.body)
+        self.transport.close()
+
+
+def adopt(front: Front, reload: Callable[[], None], *, drain_seconds: float, request_timeout: float) -> None:
+    """
+    Take charge of the uvicorn server that is about to serve `front` in this process.
+
+    BentoML makes the server and gives no access to it; the signal handler that it has installed by now is its own.
+
+    Args:
+        front: What it serves.
+        reload: Called on SIGHUP.
+        drain_seconds: After SIGTERM, go on answering for so long while saying that we are not ready.
+        request_timeout: The longest that a request in flight is waited for.
+    """
+    exit_now = signal.getsignal(signal.SIGTERM)
+    server = getattr(exit_now, "__self__", None)
+    if not isinstance(server, uvicorn.Server):  # another server runs the application: its shutdown is its own
+        log.warning("not served by uvicorn: no draining, no reload on SIGHUP, no bounds on headers")
+        return
+    server.config.http_protocol_class = Protocol
+    loop = asyncio.get_running_loop()
+    draining: list[asyncio.Task[None]] = []
+
+    async def drain() -> None:
+        front.draining = True
+        log.info("draining: answering for %g s more, then what is in flight", drain_seconds)
+        await asyncio.sleep(drain_seconds)
+        for listener in server.servers:
+            listener.close()
+        await asyncio.sleep(ARRIVING)
+        latest = time.monotonic() + request_timeout
+        while front.active and time.monotonic() < latest:
+            await asyncio.sleep(0.02)
+        server.handle_exit(signal.SIGTERM, None)
+
+    def begin() -> None:
+        if not draining:
+            draining.append(loop.create_task(drain()))
+
+    def on_sigterm(number: int, frame: Any) -> None:
+        if server.should_exit:
+            server.handle_exit(number, frame)
+        else:
+            loop.call_soon_threadsafe(begin)
+
+    signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(signal.SIGHUP, lambda *_: reload())
+
+
+def forward_hangups() -> None:
+    """
+    Have the parent process hand SIGHUP on to the workers, which reload their model.
+
+    BentoML's process manager would end all workers at once and start others, with nobody to answer in between.
+    """
+
+    def forward(*_: object) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(signal.SIGHUP)
+
+    SysHandler.SIGNALS = [number for number in SysHandler.SIGNALS if number != signal.SIGHUP]
+    signal.signal(signal.SIGHUP, forward)

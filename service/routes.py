@@ -1,0 +1,114 @@
+"""Every route of the service: what it reads, who answers it, what the answer looks like, and who may ask."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from service import schema
+from service.answers import Answers
+from service.errors import ApiError
+from service.openapi import DOCS_PAGE
+from service.wire import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from pydantic import BaseModel
+
+    from service.answers import Call
+    from service.http import Front
+
+OTHER = "other"  # the `route` label of paths that are none of these
+READING = ("GET", "HEAD")
+
+
+@dataclass(frozen=True)
+class Route:
+    """One method of one path."""
+
+    summary: str
+    shape: Any  # of the JSON answer; the media type of an answer that is something else
+    model: Callable[[Answers, Any, Call], Awaitable[object]] | None = None  # answers with the model that serves now
+    server: Callable[[Front], object] | None = None  # answers for the server itself
+    request: type[BaseModel] | None = None  # what the body holds
+    read: Callable[[type[BaseModel], bytes, Call], BaseModel] | None = None  # how, where it is not plain JSON
+    status: int = 200  # of a good answer
+    group: Literal["inference", "health", "metrics", "docs"] = "inference"  # who may ask: see `Settings.keyless`
+
+
+def _post(answer: Callable[..., Awaitable[object]], request: type[BaseModel], shape: Any) -> dict[str, Route]:
+    return {"POST": Route((answer.__doc__ or "").strip(), shape, model=answer, request=request)}
+
+
+def _health(summary: str, server: Callable[[Front], object]) -> dict[str, Route]:
+    return {"GET": Route(summary, schema.StatusAnswer, server=server, group="health")}
+
+
+async def _info(answers: Answers, _request: None, _call: Call) -> object:
+    return answers.info()
+
+
+ROUTES: dict[str, dict[str, Route]] = {
+    "/v1/classify": _post(Answers.classify, schema.TextsRequest, schema.ClassifyAnswer),
+    "/v1/analyze": _post(Answers.analyze, schema.TextsRequest, schema.AnalyzeAnswer),
+    "/v1/embed": _post(Answers.embed, schema.TextsRequest, schema.EmbedAnswer),
+    "/v1/tokenize": _post(Answers.tokenize, schema.TokenizeRequest, schema.TokenizeAnswer),
+    "/v1/info": {"GET": Route("Say what the model is and what the server takes.", schema.InfoAnswer, model=_info)},
+    "/livez": _health("Whether the process answers.", lambda _: {"status": "alive"}),
+    "/readyz": _health("Whether requests will be answered.", lambda front: front.ready()),
+    "/metrics": {
+        "GET": Route(
+            "Metrics for Prometheus.", "text/plain", server=lambda front: front.render_metrics(), group="metrics"
+        )
+    },
+    "/docs": {
+        "GET": Route(
+            "This description, to read and to try.",
+            "text/html",
+            server=lambda _: Reply(DOCS_PAGE, "text/html; charset=utf-8"),
+            group="docs",
+        )
+    },
+    "/openapi.json": {
+        "GET": Route(
+            "This description, for programs.", dict[str, Any], server=lambda front: front.openapi, group="docs"
+        )
+    },
+    "/": {
+        "GET": Route(
+            "The way to the description.",
+            "text/plain",
+            status=307,
+            server=lambda _: Reply(b"", "text/plain", 307, (("location", "/docs"),)),
+            group="docs",
+        )
+    },
+}
+
+_PATTERNS = {
+    template: re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]{1,200})", re.escape(template)))
+    for template in ROUTES
+    if "{" in template
+}
+
+
+def find(path: str) -> tuple[str, dict[str, str]]:
+    """
+    Return the template that a path follows and what stands in its places.
+
+    Raises:
+        ApiError: there is nothing at this path.
+    """
+    if path in ROUTES:
+        return path, {}
+    for template, pattern in _PATTERNS.items():
+        if match := pattern.fullmatch(path):
+            return template, match.groupdict()
+    raise ApiError(404, "route_unknown", "there is nothing at this path; /docs lists what there is")
+
+
+def methods(routes: Mapping[str, Route]) -> tuple[str, ...]:
+    """Return the methods that a path answers."""
+    return tuple(name for method in routes for name in (READING if method == "GET" else (method,)))
