@@ -97,7 +97,7 @@ class Bertrand:
     def check() -> None:
         """Read the model folder once before any worker does: a worker that cannot load it would be started for ever."""
         Classifier.load(SETTINGS.model, precision=SETTINGS.precision)
-        process.forward_hangups()
+        process.lead_workers()
 
     @bentoml.api(route="/v1/classify", input_spec=TextsRequest)
     async def classify(self, **request: Any) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,7 @@ log = logging.getLogger("bertrand.service")
 
 MAX_HEADER_BYTES = 65_536  # request line and headers of one request
 HEADER_SECONDS = 30.0  # from a request's first byte to the end of its headers
+ENDING = signal.SIGUSR1  # from the parent to its workers: not one of you ends, the whole server does
 ARRIVING = 0.3  # seconds: a connection accepted just before the end may still send its request
 
 
@@ -121,11 +125,16 @@ def adopt(front: Front, reload: Callable[[], None], *, drain_seconds: float, req
     server.config.http_protocol_class = Protocol
     loop = asyncio.get_running_loop()
     draining: list[asyncio.Task[None]] = []
+    whole_server_ends: list[int] = []
 
     async def drain() -> None:
         front.draining = True
         log.info("draining: answering for %g s more, then what is in flight", drain_seconds)
         await asyncio.sleep(drain_seconds)
+        if whole_server_ends:
+            loop.set_exception_handler(_but_for_the_listener)
+            for connection in [each for listener in server.servers for each in _stop_listening(listener)]:
+                await loop.connect_accepted_socket(_protocol_factory(server, loop), connection)
         for listener in server.servers:
             listener.close()
         await asyncio.sleep(ARRIVING)
@@ -145,19 +154,57 @@ def adopt(front: Front, reload: Callable[[], None], *, drain_seconds: float, req
             loop.call_soon_threadsafe(begin)
 
     signal.signal(signal.SIGTERM, on_sigterm)
+    signal.signal(ENDING, lambda number, _: whole_server_ends.append(number))
     signal.signal(signal.SIGHUP, lambda *_: reload())
 
 
-def forward_hangups() -> None:
+def lead_workers() -> None:
     """
-    Have the parent process hand SIGHUP on to the workers, which reload their model.
+    Have the parent process tell its workers what BentoML's process manager does not.
 
-    BentoML's process manager would end all workers at once and start others, with nobody to answer in between.
+    On SIGHUP they reload their model; the manager would end them all at once, with nobody to answer in between. On
+    SIGTERM they are told first that the whole server ends.
     """
 
-    def forward(*_: object) -> None:
+    def send(number: int) -> None:
         for child in psutil.Process().children():
-            child.send_signal(signal.SIGHUP)
+            child.send_signal(number)
+
+    def end(handler: SysHandler) -> None:
+        send(ENDING)
+        handler.quit()
 
     SysHandler.SIGNALS = [number for number in SysHandler.SIGNALS if number != signal.SIGHUP]
-    signal.signal(signal.SIGHUP, forward)
+    SysHandler.handle_term = end
+    signal.signal(signal.SIGHUP, lambda number, _: send(number))
+
+
+def _but_for_the_listener(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what goes wrong in a loop, except that another worker stopped the listening on the socket we share."""
+    error = context.get("exception")
+    if not (isinstance(error, OSError) and error.errno == errno.EINVAL):
+        loop.default_exception_handler(context)
+
+
+def _stop_listening(listener: asyncio.Server) -> list[socket.socket]:
+    """
+    Have the kernel refuse new connections, and return those that it had accepted before.
+
+    The parent process holds the socket too: merely closing it here would leave callers connecting to a server that
+    never answers. Between the last accept and the shutdown lie microseconds.
+    """
+    accepted = []
+    for listening in listener.sockets:
+        with socket.socket(fileno=os.dup(listening.fileno())) as shared:
+            shared.setblocking(False)
+            with contextlib.suppress(OSError):  # BlockingIOError: none is left; EINVAL: another worker was first
+                while True:
+                    accepted.append(shared.accept()[0])
+            with contextlib.suppress(OSError):
+                shared.shutdown(socket.SHUT_RD)
+    return accepted
+
+
+def _protocol_factory(server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Protocol]:
+    """Return what makes the protocol of a connection, as uvicorn does it for those it accepts itself."""
+    return lambda: Protocol(server.config, server.server_state, server.lifespan.state, loop)

@@ -109,14 +109,15 @@ def serving(model: Path, *options: str, **environment: str) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT, env=variables)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process)
+        wait_until_ready(url, process)
         yield url
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server answers; fail when it ends instead."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended with {process.returncode}"

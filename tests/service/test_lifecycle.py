@@ -1,0 +1,236 @@
+"""A server's life under load: overload, a new model, a worker that is killed, an end that loses nothing."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inference import Classifier
+from tests.support import ROOT, free_port, manifest_of, wait_until_ready
+
+TEXT = "please refund my order"
+
+
+class Load:
+    """Callers in threads who ask one thing after another until told to stop, and remember every answer."""
+
+    def __init__(self, url, callers=4, texts=(TEXT,)):
+        self.url = url
+        self.texts = list(texts)
+        self.answers = []
+        self.failures = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(callers)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def wait_for(self, count):
+        """Wait until so many more answers have come."""
+        target = len(self.answers) + count
+        until(lambda: len(self.answers) >= target)
+
+    def _ask(self):
+        with httpx.Client(base_url=self.url, timeout=30) as client:
+            while not self._stop.is_set():
+                try:
+                    response = client.post("/v1/classify", json={"inputs": self.texts})
+                except httpx.ConnectError:
+                    return  # nobody listens any more: this request was not accepted
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                else:
+                    self.answers.append(response)
+                    if response.status_code not in (200, 429):
+                        self.failures.append(response.text)
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(model, *options, **environment):
+    """A server whose process the test may send signals to: its address and the process."""
+    port = free_port()
+    command = [sys.executable, "-m", "bertrand", "serve", str(model), "--port", str(port), *options]
+    variables = os.environ | {"BERTRAND_DRAIN_SECONDS": "0"} | environment
+    process = subprocess.Popen(command, cwd=ROOT, env=variables)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(url, process)
+        yield url, process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def other_model(model_folder, tmp_path_factory):
+    """The tiny model with another temperature: the same labels, other scores, another version."""
+    from inference.artifact import Manifest, content_version
+
+    folder = tmp_path_factory.mktemp("other") / "tiny"
+    shutil.copytree(model_folder, folder)
+    changed = manifest_of(folder) | {"temperature": 2.0}
+    lists = {name: tuple(changed[name]) for name in ("labels", "precisions")}
+    changed["version"] = content_version(Manifest(**(changed | lists)))
+    (folder / "model.json").write_text(json.dumps(changed))
+    return folder
+
+
+@pytest.fixture
+def current(model_folder, tmp_path):
+    """A link such as models/current."""
+    link = tmp_path / "current"
+    link.symlink_to(model_folder)
+    return link
+
+
+def switch(link: Path, target: Path) -> None:
+    fresh = link.with_name("next")
+    fresh.symlink_to(target)
+    fresh.rename(link)
+
+
+def metric(url, line):
+    found = [row for row in httpx.get(f"{url}/metrics").text.splitlines() if row.startswith(line)]
+    return float(found[0].rpartition(" ")[2]) if found else None
+
+
+def workers_of(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if "_bentoml_impl" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder, other_model):
+    """Every answer is of one version: the scores are those of the version that it names."""
+    versions = {manifest_of(folder)["version"]: folder for folder in (model_folder, other_model)}
+    expected = {version: Classifier.load(folder).classify([TEXT])[0].score for version, folder in versions.items()}
+
+    with running(current, "--workers", "2") as (url, _), Load(url) as load:
+        load.wait_for(20)
+        switch(current, other_model)
+        new = manifest_of(other_model)["version"]
+        until(lambda: [a.json()["model"]["version"] for a in load.answers[-20:]] == [new] * 20)
+        assert httpx.get(f"{url}/v1/info").json()["version"] == new
+        assert metric(url, f'bertrand_model_info{{name="tiny",precision="fp32",version="{new}"}}') == 1
+        assert metric(url, 'bertrand_reloads_total{outcome="taken_up"}') == 2
+
+    assert load.failures == []
+    seen = {(a.json()["model"]["version"], a.json()["results"][0]["score"]) for a in load.answers}
+    assert seen == set(expected.items())
+
+
+def test_a_broken_model_is_refused_and_the_old_one_keeps_serving(current, model_folder, other_model, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(other_model, broken)
+    graph = broken / "model.onnx"
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:-100])
+
+    with running(current) as (url, process):
+        switch(current, broken)
+        until(lambda: metric(url, 'bertrand_reloads_total{outcome="refused"}') == 1)
+        assert httpx.get(f"{url}/v1/info").json()["version"] == manifest_of(model_folder)["version"]
+        assert httpx.get(f"{url}/readyz").status_code == 200
+
+        graph.write_bytes(whole)  # model.json is as it was: nothing shows that it is worth another look
+        process.send_signal(signal.SIGHUP)
+        until(lambda: httpx.get(f"{url}/v1/info").json()["version"] == manifest_of(other_model)["version"])
+
+
+def test_the_end_of_a_server_loses_no_accepted_request(model_folder):
+    """SIGTERM under load: not ready at once, everything that was accepted is answered, and the exit is clean."""
+    with running(model_folder, BERTRAND_DRAIN_SECONDS="1") as (url, process), Load(url, callers=8) as load:
+        load.wait_for(40)
+        process.terminate()
+        until(lambda: httpx.get(f"{url}/readyz").status_code == 503)
+        assert httpx.get(f"{url}/readyz").json()["error"]["code"] == "not_ready"
+        load.wait_for(20)
+        assert process.wait(timeout=30) == 0
+
+    assert load.failures == []
+
+
+def test_ctrl_c_ends_a_server_at_once(model_folder):
+    with running(model_folder, BERTRAND_DRAIN_SECONDS="60") as (url, process):
+        for pid in (*workers_of(process), process.pid):  # as a terminal does
+            os.kill(pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/livez")
+
+
+def test_a_killed_worker_comes_back_and_the_others_go_on(model_folder):
+    with running(model_folder, "--workers", "2") as (url, process), Load(url) as load:
+        until(lambda: len(workers_of(process)) == 2)
+        load.wait_for(20)
+        victim = workers_of(process)[0]
+        os.kill(victim, signal.SIGKILL)
+        load.wait_for(20)
+        until(lambda: len(workers_of(process)) == 2 and victim not in workers_of(process))
+        load.wait_for(20)
+
+    # Only what the killed worker was answering is lost: at most one request of each caller.
+    assert len(load.failures) <= 4
+    assert all("RemoteProtocolError" in failure or "ReadError" in failure for failure in load.failures)
+
+
+def test_more_than_the_queue_holds_is_refused_and_told_when_to_come_back(model_folder):
+    with running(model_folder, BERTRAND_MAX_QUEUE_TOKENS="50") as (url, _):
+        with Load(url, callers=12, texts=[f"{TEXT} {i}" for i in range(200)]) as load:
+            until(lambda: {a.status_code for a in load.answers} == {200, 429})
+        refused = next(answer for answer in load.answers if answer.status_code == 429)
+        assert refused.json()["error"]["code"] == "queue_full"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert metric(url, 'bertrand_rejected_total{reason="queue_full"}') >= 1
+        assert httpx.post(f"{url}/v1/classify", json={"inputs": TEXT}).status_code == 200
+
+    assert load.failures == []
+
+
+def test_an_answer_that_comes_too_late_is_not_waited_for(model_folder):
+    with running(model_folder, BERTRAND_REQUEST_TIMEOUT="0.05") as (url, _):
+        late = httpx.post(f"{url}/v1/classify", json={"inputs": [f"{TEXT} {i} " * 8 for i in range(1000)]})
+        assert late.status_code == 504
+        assert late.json()["error"]["code"] == "deadline_exceeded"
+        until(lambda: metric(url, "bertrand_queue_tokens") == 0)
+        assert httpx.post(f"{url}/v1/classify", json={"inputs": TEXT}).status_code == 200
+
+
+def test_a_text_answers_the_same_alone_and_under_load(model_folder):
+    """Scores are compared to the last bit: company, padding and threads may change nothing."""
+    texts = [TEXT, "login", "thank you great app " * 3, "?", "money back please", "i love it " * 7]
+    with running(model_folder, BERTRAND_THREADS="2") as (url, _):
+        alone = [httpx.post(f"{url}/v1/classify", json={"inputs": text}).json()["results"][0] for text in texts]
+        seen = Counter()
+        with Load(url, callers=6, texts=texts) as load:
+            load.wait_for(60)
+        for answer in load.answers:
+            for i, result in enumerate(answer.json()["results"]):
+                seen[i, result == alone[i]] += 1
+
+    assert load.failures == []
+    assert {key for key in seen if not key[1]} == set()
