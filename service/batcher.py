@@ -284,24 +284,25 @@ class Batcher:
         self._observer.batch(lengths, [started - job.caller.arrived for job in batch], seconds)
 
     def _answer(self, batch: list[_Job], outputs: Sequence[Output | Exception]) -> None:
-        done: list[_Caller] = []
+        done: dict[asyncio.AbstractEventLoop, list[_Caller]] = {}
         with self._changed:
             for job, output in zip(batch, outputs, strict=True):
                 caller = job.caller
                 caller.outputs[job.index] = output
                 caller.unanswered -= 1
                 if caller.unanswered == 0:
-                    done.append(caller)
+                    done.setdefault(caller.loop, []).append(caller)
         now = time.perf_counter()
-        for caller in done:
-            filled: Any = caller.outputs  # every place is filled by now
-            answer = Answer(filled, caller.first_taken - caller.arrived, now - caller.first_taken)
+        for loop, callers in done.items():
             try:
-                caller.loop.call_soon_threadsafe(_resolve, caller.future, answer)
-            except RuntimeError:  # the caller's event loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(_resolve, callers, now)  # one call for all: each wakes the loop's thread
+            except RuntimeError:  # the callers' event loop has ended, and nobody waits any more
                 log.debug("an answer came after its caller's event loop had closed")
 
 
-def _resolve(future: asyncio.Future[Answer], answer: Answer) -> None:
-    if not future.done():  # the caller may have left
-        future.set_result(answer)
+def _resolve(callers: list[_Caller], now: float) -> None:
+    for caller in callers:
+        if not caller.future.done():  # the caller may have left
+            outputs: Any = caller.outputs  # every place is filled by now
+            answer = Answer(outputs, caller.first_taken - caller.arrived, now - caller.first_taken)
+            caller.future.set_result(answer)

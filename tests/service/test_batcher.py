@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference.engine import Output
-from service.batcher import Batcher
+from service.batcher import Batcher, QueueFull
 
 
 class Text:
@@ -211,3 +211,88 @@ def test_a_caller_whose_event_loop_has_ended_harms_nobody(batcher, runner):
 
     assert len(asyncio.run(asyncio.wait_for(batcher.submit([Text(5)]), 10)).outputs) == 1
     assert batcher.alive
+
+
+def test_a_full_queue_takes_no_more_and_says_for_how_long(runner):
+    """What waits is bounded in tokens; an idle batcher takes a request of any size, or it could never be answered."""
+    batcher = Batcher(runner, Observer(), threads=1, max_batch_tokens=64, max_queue_tokens=100)
+
+    async def scenario():
+        await batcher.submit([Text(500)])
+        runner.gate.clear()
+        running = asyncio.create_task(batcher.submit([Text(1)]))
+        await until(lambda: len(runner.batches) == 2)
+        waiting = [asyncio.create_task(batcher.submit([Text(60)]))]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as full:
+            await batcher.submit([Text(41)])
+        waiting.append(asyncio.create_task(batcher.submit([Text(40)])))
+        await asyncio.sleep(0)
+        before = batcher.waiting_tokens
+        runner.gate.set()
+        await asyncio.gather(running, *waiting)
+        return full.value.retry_after, before
+
+    assert asyncio.run(scenario()) == (1, 100)
+    assert batcher.waiting_tokens == 0
+    batcher.close()
+
+
+def test_what_cannot_be_computed_in_time_is_refused_at_once(runner):
+    batcher = Batcher(runner, Observer(), threads=1, max_batch_tokens=64, max_queue_tokens=10**9)
+
+    async def scenario():
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(10)]))
+        await until(lambda: len(runner.batches) == 1)
+        await asyncio.sleep(0.1)  # 10 tokens in a tenth of a second
+        runner.gate.set()
+        await first
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(10)]))
+        await until(lambda: len(runner.batches) == 2)
+        second = asyncio.create_task(batcher.submit([Text(50)]))
+        await asyncio.sleep(0)
+        batcher.admit(50, patience=60)
+        with pytest.raises(QueueFull) as full:
+            batcher.admit(5000, patience=1)
+        runner.gate.set()
+        await asyncio.gather(first, second)
+        return full.value.retry_after
+
+    assert asyncio.run(scenario()) >= 1
+    batcher.close()
+
+
+def test_a_pass_that_hangs_can_be_seen(batcher, runner):
+    async def scenario():
+        assert batcher.longest_pass == 0
+        runner.gate.clear()
+        hanging = asyncio.create_task(batcher.submit([Text(1)]))
+        await until(lambda: batcher.longest_pass > 0.01)
+        runner.gate.set()
+        await hanging
+        await until(lambda: batcher.longest_pass == 0)
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_of_a_caller_who_leaves_is_free_at_once(runner):
+    batcher = Batcher(runner, Observer(), threads=1, max_batch_tokens=64, max_queue_tokens=1000)
+
+    async def scenario():
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(1)]))
+        await until(lambda: len(runner.batches) == 1)
+        leaving = asyncio.create_task(batcher.submit([Text(50) for _ in range(20)]))
+        await asyncio.sleep(0)
+        assert batcher.waiting_tokens == 1000
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        freed = batcher.waiting_tokens
+        runner.gate.set()
+        await first
+        return freed
+
+    assert asyncio.run(scenario()) == 0
+    batcher.close()
