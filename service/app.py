@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import bentoml
@@ -20,6 +21,7 @@ from service.settings import Settings
 from service.wire import to_json
 
 SETTINGS = Settings.from_environment()
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would take the cores of the forward passes
 log.configure(SETTINGS.log_format)
 
 
