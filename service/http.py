@@ -103,23 +103,30 @@ class Front:
                 extra={"request_id": request_id, "milliseconds": round(seconds * 1000, 2)},
             )
 
+    def alive(self) -> dict[str, str]:
+        """
+        Say that the process can do its work; where it cannot, starting it anew is all that helps.
+
+        Raises:
+            ApiError: an inference thread has died or hangs.
+        """
+        batcher = self._models.current.batcher
+        if not batcher.alive:
+            raise ApiError(503, "not_alive", "an inference thread has died")
+        if batcher.longest_pass > self._settings.request_timeout:
+            raise ApiError(503, "not_alive", "an inference thread hangs")
+        return {"status": "alive"}
+
     def ready(self) -> dict[str, str]:
         """
         Say that requests will be answered.
 
         Raises:
-            ApiError: they will not.
+            ApiError: they will not: the process is about to end, or cannot do its work.
         """
-        batcher = self._models.current.batcher
-        reason = None
         if self.draining:
-            reason = "the server is about to end"
-        elif not batcher.alive:
-            reason = "an inference thread has died"
-        elif batcher.longest_pass > self._settings.request_timeout:
-            reason = "an inference thread hangs"
-        if reason:
-            raise ApiError(503, "not_ready", reason)
+            raise ApiError(503, "not_ready", "the server is about to end")
+        self.alive()
         return {"status": "ready"}
 
     def render_metrics(self) -> Reply:

@@ -56,7 +56,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/embed": _post(Answers.embed, schema.TextsRequest, schema.EmbedAnswer),
     "/v1/tokenize": _post(Answers.tokenize, schema.TokenizeRequest, schema.TokenizeAnswer),
     "/v1/info": {"GET": Route("Say what the model is and what the server takes.", schema.InfoAnswer, model=_info)},
-    "/livez": _health("Whether the process answers.", lambda _: {"status": "alive"}),
+    "/livez": _health("Whether the process can do its work.", lambda front: front.alive()),
     "/readyz": _health("Whether requests will be answered.", lambda front: front.ready()),
     "/metrics": {
         "GET": Route(
