@@ -27,6 +27,7 @@ from rig.command import MeasurementError, add_texts, default_model, end_with, no
 from rig.machine import describe
 from rig.reference import Reference
 from rig.server import MEGABYTE, Server, serving
+from rig.table import Table, markdown_table, text_table, verdict
 from rig.texts import in_requests, mixed_lengths, read_texts
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, float]  # figure: value
 Run = dict[str, dict[str, Row]]  # precision: row: figures
-Table = list[list[str]]
 
 SHORTEST, LONGEST = 3, 300  # tokens of the mixed lengths
 MIXED_COUNT = 1024
@@ -85,9 +85,7 @@ class Bound:
 
     def cells(self, value: float, limit: float) -> list[str]:
         """Return the promise, what was measured, the limit, and whether it was kept."""
-        kept = value <= limit if self.at_most else value >= limit
-        bound = f"{'<=' if self.at_most else '>='} {limit:g}"
-        return [f"{self.row}: {self.meaning}", f"{value:.3f}", bound, "kept" if kept else "MISSED"]
+        return [f"{self.row}: {self.meaning}", *verdict(value, limit, at_most=self.at_most)]
 
 
 BOUNDS = (
@@ -297,41 +295,18 @@ def tables(run: Run) -> list[Table]:
     behind = [["", "in process, texts/s", "all threads on one session", "ready, s", "RSS, MB", "PSS, MB", "USS, MB"]]
     promises = [["", "promise", "measured", "bound", ""]]
     for precision, rows in run.items():
-        for scenario in SCENARIOS:
-            loads.append([precision, scenario.name, *_cells(rows[scenario.name], LOAD_FIGURES)])
+        loads += [[precision, scenario.name, *_cells(rows[scenario.name], LOAD_FIGURES)] for scenario in SCENARIOS]
         behind.append([precision, *_cells(rows[IN_PROCESS], INSIDE_FIGURES), *_cells(rows[SERVER], SERVER_FIGURES)])
-        for bound in BOUNDS:
-            if precision in bound.limits and bound.figure in rows[bound.row]:
-                promises.append([precision, *bound.cells(rows[bound.row][bound.figure], bound.limits[precision])])
+        promises += [
+            [precision, *bound.cells(rows[bound.row][bound.figure], bound.limits[precision])]
+            for bound in BOUNDS
+            if precision in bound.limits and bound.figure in rows[bound.row]
+        ]
     return [loads, behind, promises]
 
 
 def _cells(row: Row, figures: Mapping[str, int]) -> list[str]:
     return [f"{row[figure]:.{digits}f}" for figure, digits in figures.items()]
-
-
-def text_table(rows: Table) -> str:
-    """Return rows of cells as aligned columns; words to the left, figures to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = [all(_numeric(cell) for cell in column) for column in zip(*rows[1:], strict=True)]
-    lines = (
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(row, widths, right, strict=True)
-        )
-        for row in rows
-    )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def markdown_table(rows: Table) -> str:
-    """Return rows of cells as a table in Markdown."""
-    head, *rest = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rest))
-
-
-def _numeric(cell: str) -> bool:
-    return cell.removeprefix("-").replace(".", "").isdigit()
 
 
 def subjects_of(folder: Path, precisions: Sequence[str], texts: Path) -> list[Subject]:

@@ -80,10 +80,14 @@ class Server:
         rows = [line.rpartition(" ") for line in text.decode().splitlines() if not line.startswith("#")]
         return {name: float(value) for name, _, value in rows}
 
-    def memory(self) -> Memory:
-        """Return the memory of the worker process: the largest of the children."""
+    def worker(self) -> psutil.Process:
+        """Return the process that answers: the largest of the children."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return max((Memory.of(child.pid) for child in children), key=lambda memory: memory.rss)
+        return max(children, key=lambda child: int(child.memory_info().rss))
+
+    def memory(self) -> Memory:
+        """Return the memory of the worker."""
+        return Memory.of(self.worker().pid)
 
     def settle(self) -> None:
         """Wait until nothing is left of a load whose callers are gone."""
