@@ -34,7 +34,7 @@ lint: setup ## style and types
 models/demo/model.json: | setup
 	$(BIN)/bertrand demo --no-serve
 
-bench: setup models/demo/model.json ## measure what the docs claim
+bench: setup models/demo/model.json ## measure what the docs claim; needs wrk and a quiet machine
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock: setup ## pin every version again (requirements/*.txt)
