@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from typing import Any
 
@@ -84,6 +85,9 @@ class Bertrand:
 
     def front(self, bentoml_app: Any) -> Front:
         """Return the application that answers requests, ready to."""
+        # What is loaded by now stays: a garbage collection that walked through it would hold up every request.
+        gc.collect()
+        gc.freeze()
         front = Front(bentoml_app, self.models, self._metrics, SETTINGS)
         self.models.watch(front.keys.read_again)
         process.adopt(

@@ -105,7 +105,7 @@ def test_callers_who_wait_together_share_a_batch_of_similar_length(batcher, runn
     )
 
     assert answers == [[5], [30], [6], [31], [5], [29]]
-    assert [sorted(batch) for batch in runner.batches[1:]] == [[5, 5, 6], [30, 31], [29]]  # 3 x 31 exceeds 64 tokens
+    assert [sorted(batch) for batch in runner.batches[1:]] == [[5, 5, 6], [29, 30], [31]]  # 3 x 31 exceeds 64 tokens
 
 
 def test_a_batch_keeps_within_its_tokens(batcher, runner):
@@ -135,6 +135,32 @@ def test_one_text_does_not_wait_behind_a_thousand(batcher, runner):
     asyncio.run(scenario())
 
     assert runner.batches.index([40]) <= 2
+
+
+def test_requests_of_one_size_are_answered_in_the_order_they_came(batcher, runner):
+    """Taking turns text by text would finish all of them late: under overload, nobody would be answered in time."""
+
+    async def scenario():
+        finished = []
+
+        async def ask(name):
+            await batcher.submit([Text(length, 1) for length in (10, 20, 30, 40)])
+            finished.append(name)
+
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(1)]))
+        await until(lambda: len(runner.batches) == 1)
+        callers = []
+        for name in range(6):
+            callers.append(asyncio.create_task(ask(name)))
+            await asyncio.sleep(0)
+        runner.gate.set()
+        await asyncio.gather(first, *callers)
+        return finished
+
+    finished = asyncio.run(scenario())
+    assert finished[0] == 0
+    assert max(abs(place - name) for place, name in enumerate(finished)) <= 1  # neighbours may share their last batch
 
 
 def test_a_batch_that_fails_is_split_until_only_the_text_at_fault_fails(batcher):
