@@ -144,8 +144,8 @@ def test_requests_of_one_size_are_answered_in_the_order_they_came(batcher, runne
         finished = []
 
         async def ask(name):
-            await batcher.submit([Text(length, 1) for length in (10, 20, 30, 40)])
-            finished.append(name)
+            await batcher.submit([Text(40, 1) for _ in range(4)])  # each too long to share a batch
+            finished.append((name, len(runner.batches)))
 
         runner.gate.clear()
         first = asyncio.create_task(batcher.submit([Text(1)]))
@@ -159,8 +159,8 @@ def test_requests_of_one_size_are_answered_in_the_order_they_came(batcher, runne
         return finished
 
     finished = asyncio.run(scenario())
-    assert finished[0] == 0
-    assert max(abs(place - name) for place, name in enumerate(finished)) <= 1  # neighbours may share their last batch
+    assert [name for name, _ in finished] == list(range(6))
+    assert finished[0][1] <= 1 + 4 + 4  # not after nearly all of the 25 batches
 
 
 def test_a_batch_that_fails_is_split_until_only_the_text_at_fault_fails(batcher):
