@@ -255,11 +255,12 @@ def parse(model: type[T], body: bytes, _call: Call) -> T:
     # A field that may be of several types has a complaint for each: the one that got furthest is about the real flaw.
     depth = max(len(flaw["loc"]) for flaw in flaws)
     deepest = [flaw for flaw in flaws if len(flaw["loc"]) == depth]
-    param = _param(model, deepest[0]["loc"], unknown=deepest[0]["type"] == "extra_forbidden")
+    places = [_param(model, flaw["loc"], unknown=flaw["type"] == "extra_forbidden") for flaw in deepest]
+    param = places[0]
     problems = {
         "unknown field" if flaw["type"] == "extra_forbidden" else flaw["msg"][:1].lower() + flaw["msg"][1:]
-        for flaw in deepest
-        if flaw["loc"][:1] == deepest[0]["loc"][:1]
+        for flaw, place in zip(deepest, places, strict=True)
+        if place == param
     }
     raise ApiError(422, "request_invalid", f"{param or 'the body'}: {' or '.join(sorted(problems))}", param)
 
