@@ -261,7 +261,7 @@ async def model_ready(answers: Answers, _request: None, call: Call) -> Json:
     """Whether the model can compute."""
     _check_model(answers, call)
     if reason := answers.stuck():
-        raise ApiError(503, "not_ready", reason)
+        raise ApiError(503, "not_alive", reason)
     return {"name": answers.model["name"], "ready": True}
 
 

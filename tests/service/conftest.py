@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inference import Classifier
 
 THRESHOLDS = (0.9, 0.6, 0.6)
+TEMPERATURE = 1.5  # far from 1, where forgetting it would not show
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,8 @@ def multi_label_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFact
     manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     for name in ("version", "sha256"):
         del manifest[name]
-    write_manifest(folder, **manifest | {"name": "many", "problem_type": "multi_label", "thresholds": THRESHOLDS})
+    changed = {"name": "many", "problem_type": "multi_label", "thresholds": THRESHOLDS, "temperature": TEMPERATURE}
+    write_manifest(folder, **manifest | changed)
     return folder
 
 
