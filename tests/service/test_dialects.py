@@ -76,7 +76,9 @@ def test_with_parameters_one_text_has_a_list_of_its_own(client, parameters):
 
 @pytest.mark.parametrize("model", ["single_label", "multi_label"])
 @pytest.mark.parametrize(
-    ("function", "apply"), [("softmax", softmax), ("sigmoid", sigmoid), ("none", None)], ids=lambda value: str(value)
+    ("function", "apply"),
+    [("softmax", softmax), ("sigmoid", sigmoid), ("none", None)],
+    ids=["softmax", "sigmoid", "none"],
 )
 def test_the_function_that_is_asked_for_is_applied(request, model, function, apply):
     client = request.getfixturevalue("client" if model == "single_label" else "multi_label_client")
@@ -469,6 +471,14 @@ SIZE = "inputs[0].parameters.binary_data_size"
 )
 def test_a_request_that_makes_no_sense_is_refused_by_name(client, route, body, code, param):
     check_error(client.post(route, json=body), 422, code, param)
+
+
+def test_an_error_speaks_of_the_field_it_names_only(client):
+    flawed = tensor(["a"], name="ids", datatype="INT64")
+    error = client.post(INFER, json={"inputs": [flawed]}).json()["error"]
+
+    assert error["param"] == "inputs[0].name"
+    assert error["message"] == "inputs[0].name: input should be 'text'"
 
 
 @pytest.mark.parametrize(
