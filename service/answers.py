@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
 MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
@@ -141,6 +142,32 @@ class Answers:
             "request_timeout": self.settings.request_timeout,
         }
 
+    def stuck(self) -> str | None:
+        """Say why the model cannot compute now; None while it can."""
+        if not self.batcher.alive:
+            return "an inference thread has died"
+        if self.batcher.longest_pass > self.settings.request_timeout:
+            return "an inference thread hangs"
+        return None
+
+    def check_count(self, count: int, *, param: str = "inputs") -> None:
+        """Raise ApiError if there are more texts than one request may hold."""
+        if count > self.settings.max_inputs:
+            raise ApiError(
+                422,
+                "inputs_too_many",
+                f"{count} texts, at most {self.settings.max_inputs} a request; send them in several",
+                param,
+            )
+
+    def check_size(self, dimensions: int | None) -> None:
+        """Raise ApiError unless embeddings have so many numbers; None leaves it to the model."""
+        size = self.classifier.engine.hidden_size
+        if dimensions not in (None, size):
+            raise ApiError(
+                422, "request_invalid", f"dimensions: embeddings of this model have {size} numbers", "dimensions"
+            )
+
     async def encode(self, texts: Sequence[str], call: Call, *, max_windows: int = 1) -> list[Encoded | TextError]:
         """
         Return the tokens of each text.
@@ -148,13 +175,7 @@ class Answers:
         Raises:
             ApiError: there are too many texts.
         """
-        if len(texts) > self.settings.max_inputs:
-            raise ApiError(
-                422,
-                "inputs_too_many",
-                f"{len(texts)} texts, at most {self.settings.max_inputs} a request; send them in several",
-                "inputs",
-            )
+        self.check_count(len(texts))
         started = time.perf_counter()
         encode = self.classifier.encoder.encode
         # Short requests are not worth a thread; long ones would keep everybody else waiting.
@@ -187,12 +208,72 @@ class Answers:
         items = await self.encode(texts, call, max_windows=MAX_WINDOWS if windows else 1)
         if windows or not truncate:
             items = [_whole(item, windows=windows) for item in items]
+        return await self._run(items, call, hidden=hidden)
+
+    async def encode_all(
+        self, texts: Sequence[str], call: Call, *, truncate: bool = True, param: str = "inputs[{}]"
+    ) -> list[Encoded]:
+        """
+        Return the tokens of texts that are answered together or not at all.
+
+        Args:
+            texts: As sent.
+            call: Takes the timings.
+            truncate: As in `read`.
+            param: The field that held a text; `{}` stands for its place among them.
+
+        Raises:
+            ApiError: a text has no tokens, or there are too many texts.
+        """
+        self.check_count(len(texts), param=param.partition("[{}]")[0])
+        items = await self.encode(texts, call)
+        if not truncate:
+            items = [_whole(item, windows=False) for item in items]
+        return self._all(items, param)
+
+    async def read_all(
+        self,
+        texts: Sequence[str],
+        call: Call,
+        *,
+        hidden: bool = False,
+        truncate: bool = True,
+        param: str = "inputs[{}]",
+    ) -> list[Read]:
+        """
+        Run the model over texts that are answered together or not at all; a flaw is found before it runs.
+
+        Args:
+            texts: As sent.
+            call: As in `read`.
+            hidden: As in `read`.
+            truncate: As in `read`.
+            param: As in `encode_all`.
+
+        Raises:
+            ApiError: a text has no answer, the queue is full, or there are too many texts.
+        """
+        items = await self.encode_all(texts, call, truncate=truncate, param=param)
+        reads = self._all(await self._run(items, call, hidden=hidden), param)
+        self.metrics.answered(ok=len(reads), failed=0)
+        return reads
+
+    async def _run(self, items: Sequence[Encoded | TextError], call: Call, *, hidden: bool) -> list[Read | TextError]:
         jobs = [window for item in items if isinstance(item, Encoded) for window in item.windows]
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
         return [
             item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])
             for item in items
         ]
+
+    def _all(self, items: Sequence[T | TextError], param: str) -> list[T]:
+        """Return the items of a request that fails with the first flaw among them."""
+        flawed = [(i, item) for i, item in enumerate(items) if isinstance(item, TextError)]
+        if flawed:
+            self.metrics.answered(ok=0, failed=len(flawed))
+            i, error = flawed[0]
+            raise ApiError.of_text(error, param.format(i))
+        return [item for item in items if not isinstance(item, TextError)]
 
     def labels(self, read: Read, *, top_k: int | None = None, threshold: float | None = None) -> Prediction:
         """Return the labels of one text, the windows of a long one taken together, and count them."""

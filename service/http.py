@@ -8,21 +8,18 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
-
 from service.access import Cors, Keys
 from service.answers import Call, queue_full
 from service.batcher import QueueFull
 from service.errors import ApiError
 from service.openapi import document
 from service.routes import OTHER, READING, ROUTES, Route, find, methods
+from service.schema import parse
 from service.wire import JSON, Reply, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
     from types import TracebackType
-
-    from pydantic import BaseModel
 
     from service.metrics import Metrics
     from service.models import Models
@@ -110,11 +107,8 @@ class Front:
         Raises:
             ApiError: an inference thread has died or hangs.
         """
-        batcher = self._models.current.batcher
-        if not batcher.alive:
-            raise ApiError(503, "not_alive", "an inference thread has died")
-        if batcher.longest_pass > self._settings.request_timeout:
-            raise ApiError(503, "not_alive", "an inference thread hangs")
+        if reason := self._models.current.stuck():
+            raise ApiError(503, "not_alive", reason)
         return {"status": "alive"}
 
     def ready(self) -> dict[str, str]:
@@ -263,33 +257,6 @@ class _Watch:
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
-
-
-def parse(model: type[BaseModel], body: bytes, _call: Call) -> BaseModel:
-    """
-    Read a JSON body.
-
-    Raises:
-        ApiError: it is not JSON, or not what the route takes; it names the field.
-    """
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        flaws = error.errors(include_url=False, include_input=False, include_context=False)
-    if flaws[0]["type"] == "json_invalid":
-        raise ApiError(400, "json_invalid", f"the body is not valid JSON: {flaws[0]['msg'].partition(': ')[2]}")
-    # A field that may be of several types has a complaint for each: the one that got furthest is about the real flaw.
-    depth = max(len(flaw["loc"]) for flaw in flaws)
-    deepest = [flaw for flaw in flaws if len(flaw["loc"]) == depth]
-    field = deepest[0]["loc"][0] if deepest[0]["loc"] else None
-    place = "".join(f"[{part}]" for part in deepest[0]["loc"][1:] if isinstance(part, int))
-    param = None if field is None else f"{field}{place}"[:100]
-    problems = {
-        "unknown field" if flaw["type"] == "extra_forbidden" else flaw["msg"][:1].lower() + flaw["msg"][1:]
-        for flaw in deepest
-        if flaw["loc"][:1] == deepest[0]["loc"][:1]
-    }
-    raise ApiError(422, "request_invalid", f"{param or 'the body'}: {' or '.join(sorted(problems))}", param)
 
 
 def _allow(method: str, allowed: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from service import schema
 from service.answers import Answers
+from service.dialects import oip, openai, tei
 from service.errors import ApiError
 from service.openapi import DOCS_PAGE
 from service.wire import Reply
@@ -47,7 +48,28 @@ def _health(summary: str, server: Callable[[Front], object]) -> dict[str, Route]
 
 
 async def _info(answers: Answers, _request: None, _call: Call) -> object:
+    """Say what the model is and what the server takes."""
     return answers.info()
+
+
+def _get(answer: Callable[..., Awaitable[object]], shape: Any, **rest: Any) -> dict[str, Route]:
+    return {"GET": Route((answer.__doc__ or "").strip(), shape, model=answer, **rest)}
+
+
+def _oip_model(path: str) -> dict[str, dict[str, Route]]:
+    """Return the routes of a model of the Open Inference Protocol."""
+    infer = Route(
+        (oip.infer.__doc__ or "").strip(),
+        oip.InferAnswer,
+        model=oip.infer,
+        request=oip.InferRequest,
+        read=oip.read_infer,
+    )
+    return {
+        path: _get(oip.model_metadata, oip.ModelMetadata),
+        f"{path}/ready": _get(oip.model_ready, oip.ModelReadyAnswer, group="health"),
+        f"{path}/infer": {"POST": infer},
+    }
 
 
 ROUTES: dict[str, dict[str, Route]] = {
@@ -55,7 +77,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/analyze": _post(Answers.analyze, schema.TextsRequest, schema.AnalyzeAnswer),
     "/v1/embed": _post(Answers.embed, schema.TextsRequest, schema.EmbedAnswer),
     "/v1/tokenize": _post(Answers.tokenize, schema.TokenizeRequest, schema.TokenizeAnswer),
-    "/v1/info": {"GET": Route("Say what the model is and what the server takes.", schema.InfoAnswer, model=_info)},
+    "/v1/info": _get(_info, schema.InfoAnswer),
     "/livez": _health("Whether the process can do its work.", lambda front: front.alive()),
     "/readyz": _health("Whether requests will be answered.", lambda front: front.ready()),
     "/metrics": {
@@ -83,8 +105,41 @@ ROUTES: dict[str, dict[str, Route]] = {
             status=307,
             server=lambda _: Reply(b"", "text/plain", 307, (("location", "/docs"),)),
             group="docs",
+        ),
+        **_post(tei.predict, tei.PredictRequest, tei.Predictions),
+    },
+    "/predict": _post(tei.predict, tei.PredictRequest, tei.Predictions),
+    "/embed": _post(tei.embed, tei.EmbedRequest, list[list[float]]),
+    "/embed_all": _post(tei.embed_all, tei.EmbedAllRequest, list[list[list[float]]]),
+    "/tokenize": _post(tei.tokenize, tei.TokensRequest, list[list[tei.SimpleToken]]),
+    "/info": _get(tei.info, tei.ServerInfo),
+    "/health": _health("Whether requests will be answered.", lambda front: front.ready()),
+    "/v1/embeddings": _post(openai.embeddings, openai.EmbeddingsRequest, openai.EmbeddingsAnswer),
+    "/v2": {
+        "GET": Route(
+            (oip.server_metadata.__doc__ or "").strip(),
+            oip.ServerMetadata,
+            server=lambda front: oip.server_metadata(front.openapi["info"]["version"]),
         )
     },
+    "/v2/health/live": {
+        "GET": Route(
+            "Whether the process can do its work.",
+            oip.LiveAnswer,
+            server=lambda front: {"live": bool(front.alive())},
+            group="health",
+        )
+    },
+    "/v2/health/ready": {
+        "GET": Route(
+            "Whether requests will be answered.",
+            oip.ReadyAnswer,
+            server=lambda front: {"ready": bool(front.ready())},
+            group="health",
+        )
+    },
+    **_oip_model("/v2/models/{name}"),
+    **_oip_model("/v2/models/{name}/versions/{version}"),
 }
 
 _PATTERNS = {

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import ApiError
+
+if TYPE_CHECKING:
+    from service.answers import Call
+
+T = TypeVar("T", bound=BaseModel)
 
 Inputs = Annotated[
     str | Annotated[list[str], Field(fail_fast=True)],  # one complaint, not a million, of a list of numbers
@@ -229,3 +237,50 @@ class ErrorAnswer(BaseModel):
 
     error: Failure
     request_id: str
+
+
+def parse(model: type[T], body: bytes, _call: Call) -> T:
+    """
+    Read a JSON body.
+
+    Raises:
+        ApiError: it is not JSON, or not what the route takes; it names the field.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        flaws = error.errors(include_url=False, include_input=False, include_context=False)
+    if flaws[0]["type"] == "json_invalid":
+        raise ApiError(400, "json_invalid", f"the body is not valid JSON: {flaws[0]['msg'].partition(': ')[2]}")
+    # A field that may be of several types has a complaint for each: the one that got furthest is about the real flaw.
+    depth = max(len(flaw["loc"]) for flaw in flaws)
+    deepest = [flaw for flaw in flaws if len(flaw["loc"]) == depth]
+    places = [_param(model, flaw["loc"], unknown=flaw["type"] == "extra_forbidden") for flaw in deepest]
+    param = places[0]
+    problems = {
+        "unknown field" if flaw["type"] == "extra_forbidden" else flaw["msg"][:1].lower() + flaw["msg"][1:]
+        for flaw, place in zip(deepest, places, strict=True)
+        if place == param
+    }
+    raise ApiError(422, "request_invalid", f"{param or 'the body'}: {' or '.join(sorted(problems))}", param)
+
+
+def _param(model: type[BaseModel], loc: tuple[int | str, ...], *, unknown: bool) -> str | None:
+    """Return a place in a body as people write it, such as `inputs[0].shape`; None for the whole body."""
+    fields = _fields(model)
+    last = len(loc) - 1
+    # What is neither an index nor a field is the name of one of the types that were tried.
+    parts = [
+        f"[{part}]" if isinstance(part, int) else f".{part}"
+        for i, part in enumerate(loc)
+        if isinstance(part, int) or part in fields or (unknown and i == last)
+    ]
+    return "".join(parts).removeprefix(".")[:100] or None
+
+
+@cache
+def _fields(model: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields of a model and of the models within it."""
+    document = model.model_json_schema()
+    objects = (document, *document.get("$defs", {}).values())
+    return frozenset(name for found in objects for name in found.get("properties", {}))

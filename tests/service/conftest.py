@@ -1,0 +1,51 @@
+"""A second model for the service's tests: one whose texts may have any number of labels."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.support import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from inference import Classifier
+
+THRESHOLDS = (0.9, 0.6, 0.6)
+TEMPERATURE = 1.5  # far from 1, where forgetting it would not show
+
+
+@pytest.fixture(scope="session")
+def multi_label_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, its logits read one by one."""
+    from inference.artifact import write_manifest
+
+    folder = tmp_path_factory.mktemp("models") / "many"
+    shutil.copytree(model_folder, folder)
+    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    for name in ("version", "sha256"):
+        del manifest[name]
+    changed = {"name": "many", "problem_type": "multi_label", "thresholds": THRESHOLDS, "temperature": TEMPERATURE}
+    write_manifest(folder, **manifest | changed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def multi_label_classifier(multi_label_folder: Path) -> Classifier:
+    """The multi-label model, loaded."""
+    from inference import Classifier
+
+    return Classifier.load(multi_label_folder)
+
+
+@pytest.fixture(scope="session")
+def multi_label_client(multi_label_folder: Path) -> Iterator[httpx.Client]:
+    """A client of a real server of the multi-label model."""
+    with serving(multi_label_folder) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
