@@ -60,7 +60,7 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     # Not resolved: a link such as models/current stays one, so that it can be switched.
     folder = Path(settings.model)
     artifact = Artifact.open(folder)
-    artifact.graph(artifact.manifest.default_precision if settings.precision == "auto" else settings.precision)
+    artifact.graph(artifact.precision(settings.precision))
     check_address(host, port)
 
     home = _bentoml_home(port)

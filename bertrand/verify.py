@@ -1,4 +1,4 @@
-"""Prove again that a model folder is whole and answers as its checkpoint does, whatever the batch."""
+"""Prove again that a model folder is whole and answers as its checkpoint does, whatever the batch and precision."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
     parser.add_argument("--data", type=Path, help="real rows to prove it on (default: the bundled sentences)")
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    parser.add_argument(
+        "--label-column", help="column of the label, to compare the accuracy of int8 and fp32 too (default: none)"
+    )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
 
@@ -24,7 +27,12 @@ def run(options: argparse.Namespace) -> int:
     """Run the gates; exit 1 if one fails."""
     from training.pipeline import verify
 
-    outcomes = verify(options.model, data=options.data or example.TRAIN, text_column=options.text_column)
+    outcomes = verify(
+        options.model,
+        data=options.data or example.TRAIN,
+        text_column=options.text_column,
+        label_column=options.label_column,
+    )
     passed = all(gate.passed for gate in outcomes)
     if options.json:
         print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from inference.errors import ArtifactError
+from inference.machine import CPUINFO, multiplies_int8
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +30,8 @@ REPORT = "report.html"
 CARD = "README.md"
 
 ProblemType = Literal["single_label", "multi_label"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Manifest:
     temperature: float  # logits are divided by it before softmax or sigmoid
     thresholds: tuple[float, ...] | None  # multi_label: probability from which a label is given, one a label
     precisions: tuple[str, ...]  # offered; each has its graph in the folder
-    default_precision: str
+    default_precision: str  # the fastest of them where the model was exported
     sha256: dict[str, str]  # of every other file in the folder, by relative path
     metrics: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
@@ -114,6 +118,25 @@ class Artifact:
                 "restore it or export the model again"
             )
         return path
+
+    def precision(self, wanted: str, *, cpuinfo: Path = CPUINFO) -> str:
+        """
+        Return the precision to use on this machine; every process of the same machine gets the same answer.
+
+        Args:
+            wanted: `fp32`, `int8`, or `auto`: the default of the folder, but int8 only where the CPU multiplies it.
+            cpuinfo: Where the CPU says what it can do.
+        """
+        if wanted == "auto":
+            default = self.manifest.default_precision
+            return default if default != "int8" or multiplies_int8(cpuinfo) else "fp32"
+        if wanted == "int8" and wanted in self.manifest.precisions and not multiplies_int8(cpuinfo):
+            _log.warning(
+                "%s: int8 on a CPU without 8-bit dot products is slow, and its answers may differ from those that were "
+                "proved; fp32 is the better choice here",
+                self.folder,
+            )
+        return wanted
 
     def graph(self, precision: str) -> Path:
         """Return the checked path of the ONNX graph of one precision."""

@@ -65,7 +65,7 @@ class Classifier:
 
         Args:
             folder: A model folder, or a link to one.
-            precision: `fp32`, `int8`, or `auto` for the default that the folder names.
+            precision: `fp32`, `int8`, or `auto` for the folder's default, int8 only on a CPU made for it.
             threads: Cores of one forward pass. Leave it at 1 and call from several threads for throughput.
 
         Raises:
@@ -73,7 +73,7 @@ class Classifier:
         """
         artifact = Artifact.open(folder)
         manifest = artifact.manifest
-        precision = manifest.default_precision if precision == "auto" else precision
+        precision = artifact.precision(precision)
         graph = artifact.graph(precision)
         encoder = Encoder.load(artifact.file(TOKENIZER), manifest.max_tokens)
         engine = Engine(graph, encoder.pad_id, threads=threads)

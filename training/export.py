@@ -1,4 +1,4 @@
-"""A checkpoint to an ONNX graph: Optimum's exporter, then ONNX Runtime's BERT fusions."""
+"""A checkpoint to ONNX graphs: Optimum's exporter, then ONNX Runtime's BERT fusions, and the int8 rewrite."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ from typing import TYPE_CHECKING, Any
 from inference.engine import HIDDEN, LOGITS
 from training.base import family
 from training.errors import GateError
+from training.quantize import quantize
 
 if TYPE_CHECKING:
     from training.checkpoint import Checkpoint
 
 
-def export_graph(checkpoint: Checkpoint, path: Path) -> dict[str, int]:
+def export_graphs(checkpoint: Checkpoint, *, fp32: Path, int8: Path) -> dict[str, int]:
     """
-    Write the fp32 graph of a checkpoint: logits and the last hidden state, any batch, any length, fused.
+    Write the graphs of a checkpoint: logits and the last hidden state, any batch, any length.
+
+    Args:
+        checkpoint: A fine-tuned sequence classifier.
+        fp32: Where to write the fused fp32 graph.
+        int8: Where to write the int8 graph; whether it is any good is for the gates to say.
 
     Returns:
-        How often each fused operator occurs.
+        How often each fused operator occurs in the fp32 graph.
 
     Raises:
         GateError: a fusion that this family must have did not happen; the graph would be right and slow.
     """
     with tempfile.TemporaryDirectory(prefix="bertrand-export-") as folder:
         raw = _export(checkpoint, Path(folder))
-        return _fuse(raw, path, checkpoint.model.config)
+        quantize(raw, int8)
+        return _fuse(raw, fp32, checkpoint.model.config)
 
 
 def _export(checkpoint: Checkpoint, folder: Path) -> Path:

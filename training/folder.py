@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from inference import artifact
 from inference.classifier import Classifier
 from training import gates, report
+from training.data import Row
 from training.errors import GateError
-from training.export import export_graph
+from training.export import export_graphs
 from training.metrics import Metrics, score
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.checkpoint import Checkpoint
-    from training.data import Row
 
 
 def build(
@@ -40,17 +40,20 @@ def build(
         out: Becomes the model folder; a model that is there is replaced in one step.
         base_model: What the checkpoint was fine-tuned from, for the record.
         probe_texts: Real rows for the gates.
-        labelled: Rows to measure the final graph on, by name: `dev`, `test`.
+        labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
         record: train.json of the run that made the checkpoint, if it was ours.
 
+    An int8 graph that fails a gate is left out, and said to be; the model is as good without it.
+
     Raises:
-        GateError: the graph is not faithful to the checkpoint; nothing is written.
+        GateError: the fp32 graph is not faithful to the checkpoint; nothing is written.
         ArtifactError: `out` is something other than a model folder.
     """
     run = json.loads(record.read_bytes()) if record else None
     with artifact.staged(out) as staging:
         _say("exporting to ONNX")
-        fused = export_graph(checkpoint, staging / artifact.GRAPHS["fp32"])
+        int8_graph = staging / artifact.GRAPHS["int8"]
+        fused = export_graphs(checkpoint, fp32=staging / artifact.GRAPHS["fp32"], int8=int8_graph)
         checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
         _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
         if record:
@@ -65,23 +68,37 @@ def build(
             "max_tokens": checkpoint.max_tokens,
             "temperature": 1.0,
             "thresholds": (0.5,) * len(checkpoint.labels) if checkpoint.problem_type == "multi_label" else None,
-            "precisions": ("fp32",),
+            "precisions": ("fp32", "int8"),
             "default_precision": "fp32",
         }
         # Loaded as any reader will load it: what is proved is the folder, not an object in memory.
         artifact.write_manifest(staging, **values)
-        classifier = Classifier.load(staging)
+        classifier = Classifier.load(staging, precision="fp32")
 
         _say("proving it faithful")
         outcomes = gates.check(checkpoint, classifier, probe_texts)
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
+        rows = [row for named in labelled.values() for row in named]
+        labelled_rows, rows = bool(rows), rows or [Row(text, ()) for text in probe_texts]
+        int8 = Classifier.load(staging, precision="int8")
+        int8_outcomes = gates.check_int8(classifier, int8, rows, labelled=labelled_rows)
+        if failed := [gate for gate in int8_outcomes if not gate.passed]:
+            for gate in failed:
+                _say(f"int8 is not offered, gate {gate.name} failed: {gate.summary()}")
+            int8_graph.unlink()
+            values["precisions"] = ("fp32",)
+        else:
+            int8_outcomes.append(speed := gates.speed(classifier, int8, rows))
+            values["default_precision"] = "int8" if speed.measured["int8_speedup"] > 1 else "fp32"
+        outcomes += int8_outcomes
+
         _say("measuring")
-        metrics = {name: score(classifier, rows) for name, rows in labelled.items() if rows}
+        metrics = {name: score(classifier, named) for name, named in labelled.items() if named}
         values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
         values["metrics"] = {name: _summary(measured) for name, measured in metrics.items()}
 
-        manifest = classifier.manifest
+        manifest = artifact.write_manifest(staging, **values)
         (staging / artifact.REPORT).write_text(
             report.page(manifest, values["created"], metrics, outcomes, run), encoding="utf-8"
         )

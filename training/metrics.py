@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -114,14 +115,12 @@ def measure(
         thresholds: One a label, for `multi_label`; 0.5 when not given.
     """
     rows = len(truth)
+    predicted = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
     if multi_label:
-        predicted = probabilities >= (0.5 if thresholds is None else np.asarray(thresholds))
         confusion = None
         ece = calibration_error(probabilities.ravel(), truth.ravel())
     else:
         best = probabilities.argmax(axis=1)
-        predicted = np.zeros_like(truth)
-        predicted[np.arange(rows), best] = True
         counts = np.zeros((len(labels), len(labels)), dtype=int)
         np.add.at(counts, (truth.argmax(axis=1), best), 1)
         confusion = tuple(tuple(row) for row in counts.tolist())
@@ -143,6 +142,36 @@ def measure(
         ),
         confusion=confusion,
     )
+
+
+def decide(
+    probabilities: NDArray[np.float32], *, multi_label: bool = False, thresholds: Sequence[float] | None = None
+) -> NDArray[np.bool_]:
+    """Return which row is given which label, shape (rows, labels); the arguments are those of `measure`."""
+    if multi_label:
+        return np.asarray(probabilities >= (0.5 if thresholds is None else np.asarray(thresholds)))
+    decided = np.zeros(probabilities.shape, dtype=bool)
+    decided[np.arange(len(decided)), probabilities.argmax(axis=1)] = True
+    return decided
+
+
+def accuracy_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """
+    Compare two models on the same rows.
+
+    Args:
+        before: Which rows the one has right, shape (rows,).
+        after: Which rows the other has right, shape (rows,).
+
+    Returns:
+        Accuracy of the other minus that of the one, and the ends of its 95 % confidence interval: Wald's for paired
+        rows with half a row added to each cell (Agresti and Min 2005), so that no difference in few rows is no proof.
+    """
+    rows = len(before)
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    center = (gained - lost) / (rows + 2)
+    half = 1.96 * math.sqrt(max(0.0, (gained + lost + 1) / (rows + 2) - center**2) / (rows + 2))
+    return (gained - lost) / rows, center - half, center + half
 
 
 def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> float:

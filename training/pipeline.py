@@ -136,16 +136,25 @@ def export(
     )
 
 
-def verify(model: Path, *, data: Path, text_column: str = "text") -> list[Gate]:
+def verify(model: Path, *, data: Path, text_column: str = "text", label_column: str | None = None) -> list[Gate]:
     """
-    Check every file of a model folder, and the graph against its checkpoint on real rows.
+    Check every file of a model folder, its fp32 graph against its checkpoint and its int8 graph against fp32.
+
+    Args:
+        model: A model folder.
+        data: Real rows to prove it on.
+        text_column: Column of the sentence in `data`.
+        label_column: Column of the label in `data`, to compare the accuracy of int8 and fp32 too.
 
     Raises:
         ArtifactError: a file is missing or altered.
-        DataError: `data` cannot be read.
+        DataError: `data` cannot be read, or has labels that the model does not know.
     """
-    rows = read_rows(data, text_column=text_column, label_column=None)
     opened = artifact.Artifact.open(model)
+    if label_column is None:
+        rows = read_rows(data, text_column=text_column, label_column=None)
+    else:
+        rows = _read_for(opened.manifest, data, text_column, label_column)
     opened.check_all()
     checkpoint = opened.folder / artifact.CHECKPOINT
     if not checkpoint.is_dir():
@@ -154,7 +163,13 @@ def verify(model: Path, *, data: Path, text_column: str = "text") -> list[Gate]:
     from training import gates
     from training.checkpoint import Checkpoint
 
-    return gates.check(Checkpoint.load(str(checkpoint)), Classifier.load(opened.folder), [row.text for row in rows])
+    fp32 = Classifier.load(opened.folder, precision="fp32")
+    outcomes = gates.check(Checkpoint.load(str(checkpoint)), fp32, [row.text for row in rows])
+    if "int8" in opened.manifest.precisions:
+        int8 = Classifier.load(opened.folder, precision="int8")
+        outcomes += gates.check_int8(fp32, int8, rows, labelled=label_column is not None)
+        outcomes.append(gates.speed(fp32, int8, rows))
+    return outcomes
 
 
 def evaluate(
@@ -184,11 +199,11 @@ def _read(config: TrainConfig, path: Path) -> list[Row]:
     )
 
 
-def _read_for(scorer: Scorer, path: Path, text_column: str, label_column: str) -> list[Row]:
+def _read_for(model: Scorer | artifact.Manifest, path: Path, text_column: str, label_column: str) -> list[Row]:
     """Read rows that are labelled for a model, and check that it knows their labels."""
-    multi_label = scorer.problem_type == "multi_label"
+    multi_label = model.problem_type == "multi_label"
     rows = read_rows(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
-    check_known(rows, scorer.labels, path)
+    check_known(rows, model.labels, path)
     return rows
 
 
