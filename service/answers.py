@@ -185,8 +185,6 @@ class Answers:
         else:
             items = encode(texts, max_windows=max_windows)
         call.tokenize += time.perf_counter() - started
-        if truncated := sum(isinstance(item, Encoded) and item.truncated for item in items):
-            self.metrics.truncated.inc(truncated)
         return items
 
     async def read(
@@ -259,7 +257,10 @@ class Answers:
         return reads
 
     async def _run(self, items: Sequence[Encoded | TextError], call: Call, *, hidden: bool) -> list[Read | TextError]:
-        jobs = [window for item in items if isinstance(item, Encoded) for window in item.windows]
+        texts = [item for item in items if isinstance(item, Encoded)]
+        if truncated := sum(text.truncated for text in texts):
+            self.metrics.truncated.inc(truncated)
+        jobs = [window for text in texts for window in text.windows]
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
         return [
             item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])

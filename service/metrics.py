@@ -21,6 +21,7 @@ REASONS = (
     "json_invalid",
     "key_invalid",
     "route_unknown",
+    "model_unknown",
     "method_not_allowed",
     "body_too_slow",
     "body_too_large",
