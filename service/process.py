@@ -12,6 +12,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
+import httptools
 import psutil
 import uvicorn
 from circus.sighandler import SysHandler
@@ -28,23 +29,52 @@ if TYPE_CHECKING:
 log = logging.getLogger("bertrand.service")
 
 MAX_HEADER_BYTES = 65_536  # request line and headers of one request
-HEADER_SECONDS = 30.0  # from a request's first byte to the end of its headers
+HEADER_SECONDS = 30.0  # for a request's headers; also for a first request to begin, and for a refused body to end
+READER_SECONDS = 30.0  # an answer of which nothing was taken for so long is dropped
 ENDING = signal.SIGUSR1  # from the parent to its workers: not one of you ends, the whole server does
 ARRIVING = 0.3  # seconds: a connection accepted just before the end may still send its request
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with bounds on what comes before the body, and with errors in our own shape."""
+    """uvicorn's HTTP/1.1 with bounds on everything around the body, and with errors in our own shape."""
 
     _too_late: asyncio.TimerHandle | None = None
-    _header_bytes = 0
+    _in_headers = False
+    _header_bytes = 0  # of the request line and the whole headers
+    _other_bytes = 0  # received since the last piece of a body: headers, chunk sizes, trailers
     _flaw: ApiError | None = None
+    _reader: asyncio.TimerHandle | None = None
+    _unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock: a connection on which nothing is said is not held."""
+        super().connection_made(transport)
+        self._start_clock()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless it has become too much."""
+        self._unset_keepalive_if_required()
+        if self.cycle is None or self.cycle.response_complete:  # nothing else bounds the time now
+            self._start_clock()
+        self._other_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._other_bytes > MAX_HEADER_BYTES:  # the parser keeps a header to itself until it is whole
+            self._refuse(_headers_too_large())
 
     def on_message_begin(self) -> None:
         """Start the clock and the count of a request's headers."""
         super().on_message_begin()
-        self._header_bytes = 0
-        self._too_late = self.loop.call_later(HEADER_SECONDS, self._headers_late)
+        self._in_headers = True
+        self._header_bytes = self._other_bytes = 0
+        self._stop_clock()
+        self._start_clock()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the request line."""
@@ -58,37 +88,92 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stop the clock and hand the request on."""
+        self._in_headers = False
+        self._other_bytes = 0
         self._stop_clock()
-        super().on_headers_complete()
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("no proxy")  # the parser stops, and `send_400_response` is called
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._other_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Take the end of a request."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Begin to watch whether the answer is being read."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """Stop watching: most of it has been."""
+        super().resume_writing()
+        self._forget_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_clock()
+        self._forget_reader()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, or is too much of it."""
         self._refuse(self._flaw or ApiError(400, "http_invalid", msg[:1].lower() + msg[1:].rstrip(".")))
 
-    def _should_upgrade_to_ws(self) -> bool:
-        return False  # no route is a WebSocket: the request is answered as plain HTTP
+    def _read_without_upgrade(self, rest: bytes) -> None:
+        """
+        Read a request again that asks for another protocol: it is answered in this one.
 
-    def _unsupported_upgrade_warning(self) -> None:
-        pass
+        The parser believes that what follows such a request's headers is no longer HTTP. Java's client asks for HTTP/2
+        in this way with every request, and its bodies would be lost.
+        """
+        line = self.parser.get_method() + b" " + self.url + b" HTTP/" + self.parser.get_http_version().encode()
+        kept = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.data_received(b"\r\n".join([line, *kept, b"", rest]))
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
         if self._header_bytes > MAX_HEADER_BYTES:
-            self._flaw = ApiError(431, "headers_too_large", f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+            self._flaw = _headers_too_large()
             raise ValueError("headers too large")  # the parser stops, and `send_400_response` is called
 
-    def _headers_late(self) -> None:
-        self._refuse(ApiError(408, "headers_too_slow", "the headers did not come in time"))
+    def _start_clock(self) -> None:
+        if self._too_late is None:
+            self._too_late = self.loop.call_later(HEADER_SECONDS, self._late)
 
     def _stop_clock(self) -> None:
         if self._too_late is not None:
             self._too_late.cancel()
             self._too_late = None
+
+    def _late(self) -> None:
+        if self._in_headers:
+            self._refuse(ApiError(408, "headers_too_slow", "the headers did not come in time"))
+        else:
+            self.transport.close()
+
+    def _watch_reader(self) -> None:
+        self._unsent = self.transport.get_write_buffer_size()
+        self._reader = self.loop.call_later(READER_SECONDS, self._drop_idle_reader)
+
+    def _drop_idle_reader(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unsent:
+            self._watch_reader()
+        else:
+            self.transport.abort()
+
+    def _forget_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
 
     def _refuse(self, error: ApiError) -> None:
         self._stop_clock()
@@ -103,6 +188,10 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + reply.body)
         self.transport.close()
+
+
+def _headers_too_large() -> ApiError:
+    return ApiError(431, "headers_too_large", f"the headers are larger than {MAX_HEADER_BYTES} bytes")
 
 
 def adopt(front: Front, reload: Callable[[], None], *, drain_seconds: float, request_timeout: float) -> None:
