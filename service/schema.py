@@ -56,7 +56,10 @@ class TextsRequest(_WithInputs):
     ] = True
     embeddings: Annotated[
         list[Literal["tokens", "sentence"]] | None,
-        Field(description="Which embeddings to return: by default both from analyze, the sentence's from embed."),
+        Field(
+            fail_fast=True,
+            description="Which embeddings to return: by default both from analyze, the sentence's from embed.",
+        ),
     ] = None
     encoding_format: Annotated[
         Literal["float", "base64"], Field(description="base64: the little-endian bytes of `dtype`, with a shape.")
