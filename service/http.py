@@ -37,6 +37,7 @@ REQUEST_ID_LENGTH = 128
 LEAVING_TAKES = 0.05  # seconds: a request that is answered sooner is not watched for its caller's leaving
 # What BentoML answers itself: the interface description its client reads, and the files of the API page.
 BENTOML_PATHS = ("/schema.json", "/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
+BENTOML_HEADERS = (b"if-none-match", b"if-modified-since")  # of others, such as ranges, it would make errors of its own
 
 
 class Front:
@@ -74,7 +75,8 @@ class Front:
             if scope["path"] in BENTOML_PATHS:
                 _allow(method, READING)
                 self._check_key("docs", headers)
-                await self._bentoml(scope, receive, send)
+                kept = [(name, value) for name, value in scope["headers"] if name in BENTOML_HEADERS]
+                await self._bentoml({**scope, "headers": kept}, receive, send)
                 return
             template, call.path = find(scope["path"])
             reply = await self._reply(method, ROUTES[template], call, receive)
