@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +100,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(model: Path, *options: str, **environment: str) -> Iterator[str]:
-    """Run `bertrand serve` on a free loopback port until the block ends; give its address."""
+def serving(model: Path, *options: str, log: Path | None = None, **environment: str) -> Iterator[str]:
+    """Run `bertrand serve` on a free loopback port until the block ends; give its address. `log` takes its stderr."""
     port = free_port()
     command = [sys.executable, "-m", "bertrand", "serve", str(model), "--port", str(port), *options]
     # No balancer turns away from a test's server: it may end at once.
     variables = os.environ | {"BERTRAND_DRAIN_SECONDS": "0"} | environment
-    process = subprocess.Popen(command, cwd=ROOT, env=variables)
+    with log.open("wb") if log else nullcontext() as stderr:
+        process = subprocess.Popen(command, cwd=ROOT, env=variables, stderr=stderr)
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, process)

@@ -27,10 +27,16 @@ TOO_MUCH_HEAD = frozenset({431})
 TOO_SLOW = frozenset({408})
 REFUSED = frozenset(range(400, 500))
 
-# A route's places, filled; every route that reads a body and asks the model.
 PLACES = {"name": "tiny", "version": "1"}
+
+
+def filled(template: str) -> str:
+    """A path that follows a route's template."""
+    return re.sub(r"{(\w+)}", lambda match: PLACES.get(match[1], "1"), template)
+
+
 INFERENCE_ROUTES = [
-    re.sub(r"{(\w+)}", lambda match: PLACES[match[1]], template)
+    filled(template)
     for template, methods in ROUTES.items()
     if any(route.request is not None for route in methods.values())
 ]
