@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import errno
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
 import httptools
 import psutil
 import uvicorn
+from bentoml._internal.utils import circus as manager
 from circus.sighandler import SysHandler
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -252,8 +256,16 @@ def lead_workers() -> None:
     Have the parent process tell its workers what BentoML's process manager does not.
 
     On SIGHUP they reload their model; the manager would end them all at once, with nobody to answer in between. On
-    SIGTERM they are told first that the whole server ends.
+    SIGTERM they are told first that the whole server ends. Whoever may give the manager commands is its own user: by
+    itself it listens on loopback ports, where anybody on the machine could have it run a program.
     """
+    control = tempfile.mkdtemp(prefix="bertrand-control-")
+    atexit.register(shutil.rmtree, control, ignore_errors=True)
+
+    class Arbiter(manager.Arbiter):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            places = {name: f"ipc://{control}/{name}" for name in ("endpoint", "pubsub_endpoint")}
+            super().__init__(*arguments, **options | places)
 
     def send(number: int) -> None:
         for child in psutil.Process().children():
@@ -265,6 +277,7 @@ def lead_workers() -> None:
 
     SysHandler.SIGNALS = [number for number in SysHandler.SIGNALS if number != signal.SIGHUP]
     SysHandler.handle_term = end
+    manager.Arbiter = Arbiter  # type: ignore[misc]
     signal.signal(signal.SIGHUP, lambda number, _: send(number))
 
 
