@@ -138,7 +138,8 @@ class Encoder:
             head = text[:size]
             words = head.rsplit(None, 1)
             head = words[0] if len(words) > 1 else head
-            if len(self._tokenizer.encode(head).overflowing) >= max_windows:
+            (encoding,) = self._tokenizer.encode_batch([head])  # unlike encode, it lets other threads run meanwhile
+            if len(encoding.overflowing) >= max_windows:
                 return head
             size *= 4
         return text

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from inference.classifier import Classifier, Prediction
-    from inference.encoder import Token
+    from inference.encoder import Encoder, Token
     from inference.engine import Output
     from service.batcher import Batcher
     from service.metrics import Metrics
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
 MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
+MAX_WINDOWED_CHARACTERS = 1_000_000  # of all texts of a request that are read in windows: bounds what tokens take
+MAX_VECTORS = 32_768  # token embeddings of one request: 50 MB at 384 numbers each, and thrice that as JSON
 
 log = logging.getLogger("bertrand.service")
 
@@ -137,6 +139,7 @@ class Answers:
             "hidden_size": self.classifier.engine.hidden_size,
             "metrics": manifest.metrics,
             "max_inputs": self.settings.max_inputs,
+            "max_text_characters": self.settings.max_text_characters,
             "max_body_bytes": self.settings.max_body_bytes,
             "max_queue_tokens": self.settings.max_queue_tokens,
             "request_timeout": self.settings.request_timeout,
@@ -177,13 +180,21 @@ class Answers:
         """
         self.check_count(len(texts))
         started = time.perf_counter()
-        encode = self.classifier.encoder.encode
+        encoder, longest = self.classifier.encoder, self.settings.max_text_characters
         # Short requests are not worth a thread; long ones would keep everybody else waiting.
-        long = sum(map(len, texts)) > LONG_REQUEST
-        if long:
-            items = await asyncio.to_thread(encode, texts, max_windows=max_windows)
+        if sum(map(len, texts)) <= min(LONG_REQUEST, longest):
+            items = encoder.encode(texts, max_windows=max_windows)
         else:
-            items = encode(texts, max_windows=max_windows)
+            characters = sum(len(text) for text in texts if len(text) <= longest)
+            if max_windows > 1 and characters > MAX_WINDOWED_CHARACTERS:
+                raise ApiError(
+                    422,
+                    "inputs_too_many",
+                    f"{characters} characters to be read in windows, at most {MAX_WINDOWED_CHARACTERS} a request; "
+                    "send them in several",
+                    "inputs",
+                )
+            items = await asyncio.to_thread(_encode_within, encoder, texts, longest, max_windows=max_windows)
         call.tokenize += time.perf_counter() - started
         return items
 
@@ -261,6 +272,13 @@ class Answers:
         if truncated := sum(text.truncated for text in texts):
             self.metrics.truncated.inc(truncated)
         jobs = [window for text in texts for window in text.windows]
+        if hidden and (tokens := sum(map(len, jobs))) > MAX_VECTORS:
+            raise ApiError(
+                422,
+                "inputs_too_many",
+                f"embeddings of {tokens} tokens, at most {MAX_VECTORS} a request; send the texts in several",
+                "inputs",
+            )
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
         return [
             item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])
@@ -396,6 +414,20 @@ def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _failure(error: TextError) -> Json:
     return {"status": "error", "error": {"code": error.code, "message": error.message}}
+
+
+def _encode_within(
+    encoder: Encoder, texts: Sequence[str], longest: int, *, max_windows: int
+) -> list[Encoded | TextError]:
+    """Return the tokens of each text; one of more than `longest` characters is an error in its place."""
+    short = [text for text in texts if len(text) <= longest]
+    items = iter(encoder.encode(short, max_windows=max_windows))
+    return [
+        next(items)
+        if len(text) <= longest
+        else TextError("text_too_long", f"the text has {len(text)} characters, at most {longest}; send it in parts")
+        for text in texts
+    ]
 
 
 def _whole(text: Encoded | TextError, *, windows: bool) -> Encoded | TextError:

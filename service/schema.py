@@ -225,6 +225,7 @@ class InfoAnswer(BaseModel):
     hidden_size: int
     metrics: dict[str, object]
     max_inputs: int
+    max_text_characters: int
     max_body_bytes: int
     max_queue_tokens: int
     request_timeout: float

@@ -32,6 +32,7 @@ class Settings:
     max_batch_tokens: int = 4096  # padded tokens of one forward pass: bounds memory, never changes an answer
     max_queue_tokens: int = 65_536  # waiting for a pass in one worker; what comes beyond is refused with 429
     max_inputs: int = 1000  # texts of one request
+    max_text_characters: int = 200_000  # of one text, after which it is an item error whatever `truncate` says
     max_body_bytes: int = 8_000_000  # of one request, after which it is refused unread
     request_timeout: float = 30.0  # seconds from the request's headers to its answer, after which it is a 504
     drain_seconds: float = 2.0  # after SIGTERM: go on answering, not ready, so that a balancer can turn away
@@ -62,6 +63,7 @@ class Settings:
             max_batch_tokens=read.count("MAX_BATCH_TOKENS", cls.max_batch_tokens),
             max_queue_tokens=read.count("MAX_QUEUE_TOKENS", cls.max_queue_tokens),
             max_inputs=read.count("MAX_INPUTS", cls.max_inputs),
+            max_text_characters=read.count("MAX_TEXT_CHARACTERS", cls.max_text_characters),
             max_body_bytes=read.count("MAX_BODY_BYTES", cls.max_body_bytes),
             request_timeout=read.seconds("REQUEST_TIMEOUT", cls.request_timeout, least=0.01),
             drain_seconds=read.seconds("DRAIN_SECONDS", cls.drain_seconds, least=0),

@@ -3,12 +3,14 @@
 import itertools
 import json
 
+import httpx
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 
 from service.answers import MAX_WINDOWS
+from tests.support import serving
 
 TEXT = "please refund my order"
 # Different words all along: windows that say different things.
@@ -166,3 +168,33 @@ def test_a_text_of_too_many_windows_is_an_error_of_its_own(client):
     assert whole["windows"][-1]["end"] == len(most.rstrip())
     assert refused["error"]["code"] == "text_too_long"
     assert str(MAX_WINDOWS) in refused["error"]["message"]
+
+
+# limits of one request
+
+
+def test_a_text_of_too_many_characters_is_an_error_of_its_own(client):
+    long = "late " * 40_001
+    results = post(client, "/v1/classify", inputs=["login", long, "late " * 39_999]).json()["results"]
+
+    assert [result["status"] for result in results] == ["ok", "error", "ok"]
+    assert results[1]["error"]["code"] == "text_too_long"
+    assert "200005 characters, at most 200000" in results[1]["error"]["message"]
+    assert post(client, "/v1/classify", inputs=long).status_code == 422
+
+
+def test_embeddings_of_too_many_tokens_are_not_computed(model_folder):
+    with serving(model_folder, BERTRAND_MAX_INPUTS="2000") as url:
+        body = {"inputs": ["late " * 40] * 1025}  # the tiny model reads 32 tokens of each
+        refused = httpx.post(f"{url}/v1/embed", json=body, timeout=60)
+        assert refused.status_code == 422
+        assert refused.json()["error"]["code"] == "inputs_too_many"
+        assert httpx.post(f"{url}/v1/classify", json=body, timeout=60).status_code == 200
+
+
+def test_windows_of_too_many_characters_are_not_read(client):
+    texts = ["late " * 20_000] * 11
+    refused = post(client, "/v1/classify", inputs=texts, truncate="windows")
+
+    assert refused.status_code == 422
+    assert refused.json()["error"]["code"] == "inputs_too_many"
