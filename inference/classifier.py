@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -138,51 +138,51 @@ class Classifier:
             return sigmoid(scaled)
         return softmax(scaled)
 
+    def choose(
+        self, scores: NDArray[np.float32], *, top_k: int | None = None, threshold: float | None = None
+    ) -> list[NDArray[np.intp]]:
+        """
+        Return which labels each text is given, as places in `labels`, best first.
+
+        A single-label model gives all labels; a multi-label model those that reach their threshold.
+
+        Args:
+            scores: Probabilities, shape (texts, labels).
+            top_k: Give at most so many labels.
+            threshold: Give the labels of at least this probability, in place of the model's own thresholds.
+        """
+        order = np.argsort(-scores, axis=-1, kind="stable")
+        if threshold is None and self.manifest.problem_type == "single_label":
+            return list(order[:, :top_k])
+        floor: Any = threshold
+        if threshold is None:
+            floor = 0.5 if self._thresholds is None else self._thresholds
+        reached = np.take_along_axis(scores >= floor, order, axis=-1)
+        return [row[given][:top_k] for row, given in zip(order, reached, strict=True)]
+
+    def aggregate(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make one row of scores, shape (labels,), of those of a text's windows, shape (windows, labels)."""
+        largest = WINDOW_AGGREGATES[self.manifest.problem_type] == "max"
+        return np.asarray(windows.max(axis=0) if largest else windows.mean(axis=0), dtype=np.float32)
+
     def predict(
         self, text: Encoded, logits: NDArray[np.float32], *, top_k: int | None = None, threshold: float | None = None
     ) -> Prediction:
         """
         Turn the logits of one text into its labels.
 
-        A single-label model gives all labels, best first; a multi-label model those that reach their threshold.
-
         Args:
             text: The text that was run.
-            logits: Shape (labels,).
-            top_k: Give at most so many labels.
-            threshold: Give the labels of at least this probability, in place of the model's own thresholds.
+            logits: Shape (labels,), or (windows, labels) for a text that was read in windows.
+            top_k: As in `choose`.
+            threshold: As in `choose`.
         """
-        return self._choose(text, self.probabilities(logits), top_k, threshold)
-
-    def predict_windows(
-        self, text: Encoded, logits: NDArray[np.float32], *, top_k: int | None = None, threshold: float | None = None
-    ) -> Prediction:
-        """
-        Turn the logits of all windows of one text into the labels of the whole; see `WINDOW_AGGREGATES`.
-
-        Args:
-            text: The text that was run, window by window.
-            logits: Shape (windows, labels).
-            top_k: As in `predict`.
-            threshold: As in `predict`.
-        """
-        windows = self.probabilities(logits)
-        aggregate = np.max if WINDOW_AGGREGATES[self.manifest.problem_type] == "max" else np.mean
-        return self._choose(text, aggregate(windows, axis=0), top_k, threshold)
-
-    def _choose(
-        self, text: Encoded, scores: NDArray[np.float32], top_k: int | None, threshold: float | None
-    ) -> Prediction:
-        multi_label = self.manifest.problem_type == "multi_label"
-        order = np.argsort(-scores, kind="stable")
-        if threshold is not None:
-            order = order[scores[order] >= threshold]
-        elif multi_label:
-            floor = 0.5 if self._thresholds is None else self._thresholds[order]
-            order = order[scores[order] >= floor]
-        given = tuple(zip(self._labels[order[:top_k]].tolist(), scores[order[:top_k]].tolist(), strict=True))
+        scores = self.probabilities(logits)
+        scores = scores if scores.ndim == 1 else self.aggregate(scores)
+        (chosen,) = self.choose(scores[None], top_k=top_k, threshold=threshold)
+        given = tuple(zip(self._labels[chosen].tolist(), scores[chosen].tolist(), strict=True))
         label, score = given[0] if given else (None, None)
-        return Prediction(label, score, given, sum(map(len, text.windows)), text.truncated)
+        return Prediction(label, score, given, text.total, text.truncated)
 
     def interpret(self, text: Encoded, output: Output) -> Analysis:
         """Turn the output of one text, hidden states included, into its analysis."""

@@ -57,6 +57,11 @@ class Encoded:
         """Return the window at the start of the text and those that follow."""
         return (self, *self.rest)
 
+    @property
+    def total(self) -> int:
+        """Return the tokens of all windows, overlaps and special tokens included."""
+        return sum(map(len, self.windows)) if self.rest else len(self)
+
     def span(self) -> tuple[int, int]:
         """Return from which to which character of the text the tokens reach."""
         ends = [(token.start, token.end) for token in self.tokens() if not token.special]

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from orjson import Fragment
 
 from inference.classifier import WINDOW_AGGREGATES, sentence_embedding
 from inference.encoder import Encoded
 from inference.errors import TextError
 from service.batcher import QueueFull
 from service.errors import INFERENCE_FAILED, ApiError
-from service.wire import SAFETENSORS, Reply, array_object, to_safetensors, typed
+from service.wire import SAFETENSORS, Reply, array_object, to_json, to_safetensors, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +68,8 @@ class Read:
 
     @property
     def logits(self) -> NDArray[np.float32]:
-        """Return the logits of the only window, shape (labels,)."""
-        return self.outputs[0].logits
+        """Return the logits, shape (labels,); of a text of several windows, shape (windows, labels)."""
+        return self.outputs[0].logits if len(self.outputs) == 1 else self.window_logits
 
     @property
     def window_logits(self) -> NDArray[np.float32]:
@@ -92,11 +93,14 @@ class Answers:
     metrics: Metrics
     settings: Settings
     model: Json = field(init=False)
+    score_heads: list[bytes] = field(init=False, repr=False)  # of each label: its row of `scores` up to the number
 
     def __post_init__(self) -> None:
         manifest = self.classifier.manifest
         model = {"name": manifest.name, "version": manifest.version, "precision": self.classifier.precision}
         object.__setattr__(self, "model", model)
+        heads = [b'{"label":' + to_json(label) + b',"score":' for label in manifest.labels]
+        object.__setattr__(self, "score_heads", heads)
 
     async def classify(self, request: TextsRequest, call: Call) -> Json | Reply:
         """Label each text."""
@@ -295,13 +299,8 @@ class Answers:
         return [item for item in items if not isinstance(item, TextError)]
 
     def labels(self, read: Read, *, top_k: int | None = None, threshold: float | None = None) -> Prediction:
-        """Return the labels of one text, the windows of a long one taken together, and count them."""
-        if len(read.outputs) == 1:
-            prediction = self.classifier.predict(read.text, read.logits, top_k=top_k, threshold=threshold)
-        else:
-            prediction = self.classifier.predict_windows(
-                read.text, read.window_logits, top_k=top_k, threshold=threshold
-            )
+        """Return the labels of one text, and count them."""
+        prediction = self.classifier.predict(read.text, read.logits, top_k=top_k, threshold=threshold)
         self.metrics.predicted(prediction.label, prediction.score)
         return prediction
 
@@ -316,14 +315,13 @@ class Answers:
         reads = await self.read(
             request.texts, call, hidden=bool(embeddings), truncate=bool(request.truncate), windows=windows
         )
+        items = iter(self._items(request, [read for read in reads if isinstance(read, Read)], labels=labels))
         results = []
         for read in reads:
             if isinstance(read, TextError):
                 results.append(_failure(read))
                 continue
-            result = _size(read.text)
-            if labels:
-                result |= self._labels(request, read)
+            result = next(items)
             if windows:
                 result |= self._windows(request, read)
             if embeddings:
@@ -331,6 +329,23 @@ class Answers:
             results.append(result)
         answer = self._envelope(results)
         return to_safetensors(answer) if call.accepts(SAFETENSORS) else answer
+
+    def _items(self, request: TextsRequest, reads: list[Read], *, labels: bool) -> list[Json]:
+        """Return what is said of every text that was run: all texts of a request are ranked at once."""
+        items = [_size(read.text) for read in reads]
+        if not labels or not reads:
+            return items
+        model = self.classifier
+        if any(len(read.outputs) > 1 for read in reads):
+            scores = np.stack([model.aggregate(model.probabilities(read.window_logits)) for read in reads])
+        else:
+            scores = model.probabilities(np.stack([read.logits for read in reads]))
+        shown = np.stack([model.aggregate(read.window_logits) for read in reads]) if request.raw_scores else scores
+        given = model.choose(scores, top_k=request.top_k, threshold=request.threshold)
+        for item, chosen, probabilities, values in zip(items, given, scores, shown, strict=True):
+            item |= self._scores(chosen, values)
+            self.metrics.predicted(item["label"], float(probabilities[chosen[0]]) if len(chosen) else None)
+        return items
 
     async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
         if not encoded:
@@ -350,34 +365,34 @@ class Answers:
         log.error("the model could not compute a text of %d tokens", len(text), exc_info=error)
         return TextError(INFERENCE_FAILED, "the model could not compute this text")
 
-    def _labels(self, request: TextsRequest, read: Read) -> Json:
-        prediction = self.labels(read, top_k=request.top_k, threshold=request.threshold)
-        return self._scores(prediction, self._aggregate(read.window_logits) if request.raw_scores else None)
-
     def _windows(self, request: TextsRequest, read: Read) -> Json:
+        logits = read.window_logits
+        scores = self.classifier.probabilities(logits)
+        given = self.classifier.choose(scores, top_k=request.top_k, threshold=request.threshold)
         windows = []
-        for window, output in zip(read.text.windows, read.outputs, strict=True):
-            prediction = self.classifier.predict(
-                window, output.logits, top_k=request.top_k, threshold=request.threshold
-            )
+        for window, chosen, values in zip(
+            read.text.windows, given, logits if request.raw_scores else scores, strict=True
+        ):
             start, end = window.span()
-            scores = self._scores(prediction, output.logits if request.raw_scores else None)
-            windows.append({"start": start, "end": end, "token_count": len(window)} | scores)
+            windows.append({"start": start, "end": end, "token_count": len(window)} | self._scores(chosen, values))
         return {"windows": windows, "aggregate": WINDOW_AGGREGATES[self.classifier.problem_type]}
 
-    def _aggregate(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        mean = WINDOW_AGGREGATES[self.classifier.problem_type] == "mean"
-        return np.asarray(logits.mean(axis=0) if mean else logits.max(axis=0), dtype=np.float32)
+    def _scores(self, chosen: NDArray[np.intp], values: NDArray[np.float32]) -> Json:
+        """
+        Return the labels given, best first, with their scores.
 
-    def _scores(self, prediction: Prediction, logits: NDArray[np.float32] | None) -> Json:
-        scores = dict(prediction.scores)
-        if logits is not None:
-            raw = dict(zip(self.classifier.labels, logits.tolist(), strict=True))
-            scores = {label: raw[label] for label in scores}
+        A model may have hundreds of labels and a request a thousand texts: the list is put together as JSON, of parts
+        that are the same for every text and numbers in the fewest digits that float32 needs.
+        """
+        if not len(chosen):
+            return {"label": None, "score": None, "scores": []}
+        numbers = to_json(values[chosen])[1:-1].split(b",")
+        places = chosen.tolist()
+        rows = [self.score_heads[place] + number for place, number in zip(places, numbers, strict=True)]
         return {
-            "label": prediction.label,
-            "score": None if prediction.label is None else scores[prediction.label],
-            "scores": [{"label": label, "score": score} for label, score in scores.items()],
+            "label": self.classifier.labels[places[0]],
+            "score": Fragment(numbers[0]),
+            "scores": Fragment(b"[" + b"},".join(rows) + b"}]"),
         }
 
     def _envelope(self, results: list[Json]) -> Json:
@@ -442,7 +457,7 @@ def _whole(text: Encoded | TextError, *, windows: bool) -> Encoded | TextError:
 
 
 def _size(text: Encoded) -> Json:
-    return {"status": "ok", "token_count": sum(map(len, text.windows)), "truncated": text.truncated}
+    return {"status": "ok", "token_count": text.total, "truncated": text.truncated}
 
 
 def _embeddings(request: TextsRequest, read: Read, wanted: Sequence[str], *, binary: bool) -> Json:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from inference import Classifier
@@ -127,7 +128,7 @@ def workers_of(process):
 def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder, other_model):
     """Every answer is of one version: the scores are those of the version that it names."""
     versions = {manifest_of(folder)["version"]: folder for folder in (model_folder, other_model)}
-    expected = {version: Classifier.load(folder).classify([TEXT])[0].score for version, folder in versions.items()}
+    scores = {version: Classifier.load(folder).classify([TEXT])[0].score for version, folder in versions.items()}
 
     with running(current, "--workers", "2") as (url, _), Load(url) as load:
         load.wait_for(20)
@@ -139,8 +140,8 @@ def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder,
         until(lambda: metric(url, 'bertrand_reloads_total{outcome="taken_up"}') == 2)
 
     assert load.failures == []
-    seen = {(a.json()["model"]["version"], a.json()["results"][0]["score"]) for a in load.answers}
-    assert seen == set(expected.items())
+    seen = {(a.json()["model"]["version"], np.float32(a.json()["results"][0]["score"])) for a in load.answers}
+    assert seen == {(version, np.float32(score)) for version, score in scores.items()}
 
 
 def test_a_broken_model_is_refused_and_the_old_one_keeps_serving(current, model_folder, other_model, tmp_path):
