@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -145,3 +146,31 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     """Read model.json as any program would."""
     manifest: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     return manifest
+
+
+def without_int8(model: Path, target: Path) -> Path:
+    """Copy a model folder without its int8 graph, as one whose graph failed a gate."""
+    return signed_again(model, target, lambda folder: (folder / "model.int8.onnx").unlink(), precisions=("fp32",))
+
+
+def signed_again(model: Path, target: Path, change: Callable[[Path], object], **values: Any) -> Path:
+    """Copy a model folder, change files in it, and write a manifest that fits them, as a faulty exporter would."""
+    from inference.artifact import write_manifest
+
+    shutil.copytree(model, target)
+    change(target)
+    kept = {key: value for key, value in manifest_of(target).items() if key not in ("version", "sha256")}
+    lists = {key: tuple(kept[key]) for key in ("labels", "precisions")}
+    write_manifest(target, **kept | lists | values)
+    return target
+
+
+def scale_a_matrix(graph: Path, factor: float = 0.5) -> None:
+    """Damage an int8 graph as a wrong scale would: multiply the steps of one of its matrices."""
+    import onnx
+
+    model = onnx.load(graph)
+    steps = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("/steps"))
+    values = onnx.numpy_helper.to_array(steps) * factor
+    steps.CopyFrom(onnx.numpy_helper.from_array(values.astype("float32"), steps.name))
+    onnx.save(model, graph)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import random
 import tempfile
 import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from inference.engine import HIDDEN, LOGITS
 from training.base import family
@@ -15,7 +18,11 @@ from training.errors import GateError
 from training.quantize import quantize
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from training.checkpoint import Checkpoint
+
+SAMPLES, SAMPLE_TOKENS = 64, 24  # made-up texts that show how large each channel of the activations is
 
 
 def export_graphs(checkpoint: Checkpoint, *, fp32: Path, int8: Path) -> dict[str, int]:
@@ -33,10 +40,26 @@ def export_graphs(checkpoint: Checkpoint, *, fp32: Path, int8: Path) -> dict[str
     Raises:
         GateError: a fusion that this family must have did not happen; the graph would be right and slow.
     """
+    config = checkpoint.model.config
     with tempfile.TemporaryDirectory(prefix="bertrand-export-") as folder:
         raw = _export(checkpoint, Path(folder))
-        quantize(raw, int8)
-        return _fuse(raw, fp32, checkpoint.model.config)
+        plain = Path(folder) / "plain.onnx"
+        _optimize(raw, config, attention=False).save_model_to_file(str(plain))
+        quantize(plain, int8, _samples(checkpoint))
+        fused = _optimize(raw, config, attention=True)
+    counts = _count_fused(fused, config)
+    fused.save_model_to_file(str(fp32))
+    return counts
+
+
+def _samples(checkpoint: Checkpoint) -> NDArray[np.int64]:
+    """Return token ids of texts that are made up of random pieces of the vocabulary, the same in every export."""
+    tokenizer = checkpoint.tokenizer
+    pieces = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    choose = random.Random(0)
+    length = min(SAMPLE_TOKENS, checkpoint.max_tokens - tokenizer.num_special_tokens_to_add())
+    texts = [choose.choices(pieces, k=length) for _ in range(SAMPLES)]
+    return np.array([tokenizer.build_inputs_with_special_tokens(text) for text in texts], dtype=np.int64)
 
 
 def _export(checkpoint: Checkpoint, folder: Path) -> Path:
@@ -82,21 +105,29 @@ def _export(checkpoint: Checkpoint, folder: Path) -> Path:
     return path
 
 
-def _fuse(raw: Path, path: Path, config: Any) -> dict[str, int]:
+def _optimize(raw: Path, config: Any, *, attention: bool) -> Any:
+    """Return a graph with its GELUs fused, and with `attention` all else that ONNX Runtime fuses in a BERT."""
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
 
-    heads, size = config.num_attention_heads, config.hidden_size
-    layers = config.num_hidden_layers
+    options = FusionOptions("bert")
+    if not attention:
+        options.enable_attention = options.enable_embed_layer_norm = False
+        options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = False
     with _quiet("onnxruntime", "fusion_base", "onnx_model"):
-        fused = optimize_model(
+        return optimize_model(
             str(raw),
             "bert",
-            num_heads=heads,
-            hidden_size=size,
-            optimization_options=FusionOptions("bert"),
+            num_heads=config.num_attention_heads,
+            hidden_size=config.hidden_size,
+            optimization_options=options,
             opt_level=0,
         )
+
+
+def _count_fused(fused: Any, config: Any) -> dict[str, int]:
+    """Count what was fused, and raise GateError where something is missing."""
+    layers = config.num_hidden_layers
     counts = Counter(node.op_type for node in fused.model.graph.node)
     found = {
         "Attention": counts["Attention"],
@@ -112,7 +143,6 @@ def _fuse(raw: Path, path: Path, config: Any) -> dict[str, int]:
             f"fusion: {', '.join(f'{name} {count}' for name, count in missing.items())} in {layers} layers; "
             "the graph differs from what ONNX Runtime recognises as a BERT"
         )
-    fused.save_model_to_file(str(path))
     return found
 
 

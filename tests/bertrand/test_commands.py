@@ -13,8 +13,19 @@ import httpx
 import pytest
 
 from inference import Classifier
-from tests.support import ROOT, free_port, manifest_of, run_command, serving, write_csv
+from tests.support import (
+    ROOT,
+    free_port,
+    manifest_of,
+    run_command,
+    scale_a_matrix,
+    serving,
+    signed_again,
+    without_int8,
+    write_csv,
+)
 
+GATES = ["parity", "batch_invariance", "int8_faithfulness", "int8_batch_invariance", "int8_speed"]
 COMMANDS = ["demo", "train", "export", "verify", "evaluate", "predict", "serve"]
 
 
@@ -92,13 +103,13 @@ def test_a_reader_who_has_seen_enough_is_no_error(model_folder):
 
 
 def test_evaluate_measures_graph_and_checkpoint_alike(model_folder, sentences):
-    graph = run_command("evaluate", model_folder, sentences, "--json")
+    graph = run_command("evaluate", model_folder, sentences, "--precision", "fp32", "--json")
     checkpoint = run_command("evaluate", model_folder / "checkpoint", sentences, "--json")
 
     figures, reference = json.loads(graph.stdout), json.loads(checkpoint.stdout)
     assert figures["accuracy"] == reference["accuracy"] == manifest_of(model_folder)["metrics"]["test"]["accuracy"]
     assert figures["confusion"] == reference["confusion"]
-    printed = run_command("evaluate", model_folder, sentences).stdout
+    printed = run_command("evaluate", model_folder, sentences, "--precision", "fp32").stdout
     assert f"accuracy {figures['accuracy']:.4f}" in printed
     assert "refund" in printed
 
@@ -115,13 +126,44 @@ def test_verify_passes_a_faithful_model_and_fails_another(model_folder, sentence
     bad = run_command("verify", broken, "--json")
 
     assert good.returncode == 0, good.stderr
-    assert [line.split()[0] for line in good.stdout.splitlines()] == ["passed", "passed"]
+    assert [line.split()[:2] for line in good.stdout.splitlines()] == [["passed", f"{name}:"] for name in GATES]
+    assert "without labels, accuracy was not compared" in good.stdout
     assert altered.returncode == 2
     assert "model.safetensors: altered" in altered.stderr
     assert bad.returncode == 1
     outcome = json.loads(bad.stdout)
     assert outcome["passed"] is False
-    assert {gate["name"]: gate["passed"] for gate in outcome["gates"]} == {"parity": False, "batch_invariance": True}
+    assert {gate["name"]: gate["passed"] for gate in outcome["gates"]} == {name: name != "parity" for name in GATES}
+
+
+def test_verify_proves_int8_too(model_folder, sentences, tmp_path):
+    """And with labels, what it costs in accuracy."""
+    good = run_command("verify", model_folder, "--data", sentences, "--label-column", "label", "--json")
+    broken = signed_again(model_folder, tmp_path / "broken", lambda folder: scale_a_matrix(folder / "model.int8.onnx"))
+    bad = run_command("verify", broken, "--data", sentences)
+    unknown = run_command("verify", model_folder, "--data", sentences, "--label-column", "text")
+
+    outcome = {gate["name"]: gate for gate in json.loads(good.stdout)["gates"]}
+    assert good.returncode == 0
+    assert outcome["int8_faithfulness"]["bounds"]["accuracy_change"] == ["at least", -0.003]
+    assert outcome["int8_faithfulness"]["measured"]["accuracy_change"] == 0
+    assert bad.returncode == 1
+    assert [line.split()[1] for line in bad.stdout.splitlines() if line.startswith("FAILED")] == ["int8_faithfulness:"]
+    assert unknown.returncode == 2
+    assert "not among the 3 labels known" in unknown.stderr
+
+
+def test_predict_and_evaluate_use_the_precision_they_are_told(model_folder, sentences):
+    texts = ["my order is late", "thank you"]
+    scores = {}
+    for precision in ("fp32", "int8"):
+        done = run_command("predict", model_folder, "--precision", precision, "--json", *texts)
+        expected = Classifier.load(model_folder, precision=precision).classify(texts)
+        scores[precision] = [json.loads(line)["score"] for line in done.stdout.splitlines()]
+        assert scores[precision] == [prediction.score for prediction in expected]
+        evaluated = run_command("evaluate", model_folder, sentences, "--precision", precision, "--json")
+        assert json.loads(evaluated.stdout)["accuracy"] > 0.9
+    assert scores["fp32"] != scores["int8"]
 
 
 def _sign_again(folder):
@@ -187,7 +229,7 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
         port = taken.getsockname()[1]
         for arguments, told in [
             ((tmp_path / "none",), "no such model folder"),
-            ((model_folder, "--precision", "int8"), "offers fp32, not int8"),
+            ((without_int8(model_folder, tmp_path / "fp32"), "--precision", "int8"), "offers fp32, not int8"),
             ((model_folder, "--workers", "0"), "BERTRAND_WORKERS is '0'"),
             ((model_folder, "--port", port), "cannot listen at"),
             ((model_folder, "--host", "no.such.host"), "cannot listen at"),

@@ -11,7 +11,8 @@ import pytest
 
 from inference import ArtifactError, Classifier
 from inference.artifact import Artifact, content_version, staged
-from tests.support import ROOT, manifest_of
+from inference.machine import multiplies_int8
+from tests.support import ROOT, manifest_of, without_int8
 
 
 @pytest.fixture
@@ -84,9 +85,54 @@ def test_a_damaged_checkpoint_does_not_stop_serving_but_is_found_by_a_full_check
         Artifact.open(folder).check_all()
 
 
-def test_a_precision_that_is_not_offered_is_refused(folder):
+def test_a_precision_that_is_not_offered_is_refused(model_folder, tmp_path):
+    folder = without_int8(model_folder, tmp_path / "copy")
+
     with pytest.raises(ArtifactError, match="offers fp32, not int8"):
         Classifier.load(folder, precision="int8")
+
+
+CPUS = {
+    "none": "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu sse4_2 avx2 avx512f avx512bw\n",
+    "x86": "processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n\nprocessor\t: 1\nflags\t\t: fpu avx512_vnni\n",
+    "client": "processor\t: 0\nflags\t\t: fpu avx2 avx_vnni\n",
+    "arm": "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd aes asimddp\n",
+    "uneven": "processor\t: 0\nFeatures\t: fp asimd asimddp\n\nprocessor\t: 1\nFeatures\t: fp asimd\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "default", "wanted", "expected"),
+    [
+        ("x86", "int8", "auto", "int8"),
+        ("client", "int8", "auto", "int8"),
+        ("arm", "int8", "auto", "int8"),
+        ("x86", "fp32", "auto", "fp32"),
+        ("none", "int8", "auto", "fp32"),
+        ("uneven", "int8", "auto", "fp32"),
+        ("missing", "int8", "auto", "fp32"),
+        ("x86", "int8", "fp32", "fp32"),
+        ("none", "int8", "int8", "int8"),
+    ],
+)
+def test_auto_is_int8_only_where_the_cpu_multiplies_it(folder, tmp_path, caplog, cpu, default, wanted, expected):
+    """Elsewhere ONNX Runtime's sums overflow, and answers would differ from those that were proved."""
+    rewrite(folder, default_precision=default)
+    if cpu in CPUS:
+        (tmp_path / "cpuinfo").write_text(CPUS[cpu])
+
+    assert Artifact.open(folder).precision(wanted, cpuinfo=tmp_path / "cpuinfo") == expected
+    assert ("without 8-bit dot products" in caplog.text) == (cpu == "none" and wanted == "int8")
+
+
+def test_loading_follows_the_default_of_the_folder(folder):
+    """Which is not part of the version: it depends on what was faster when the model was exported."""
+    for default in ("fp32", "int8"):
+        rewrite(folder, default_precision=default)
+        expected = default if multiplies_int8() else "fp32"
+        assert Classifier.load(folder).precision == expected
+        assert Classifier.load(folder, precision="int8").precision == "int8"
+        assert Classifier.load(folder, precision="fp32").precision == "fp32"
 
 
 def test_an_opened_link_stays_one_version(folder, tmp_path):

@@ -1,5 +1,7 @@
 """Sentences to answers: order, company, offsets, lengths, and texts that are none."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,24 @@ TEXTS = [
     "日本語 text",
     "a 🙂 b",
 ]
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 16])
+def test_in_int8_not_one_bit_depends_on_company_or_load(model_folder, batch_size):
+    """The usual dynamic quantisation takes its scale from the whole batch, so that every neighbour moves it."""
+    classifier = Classifier.load(model_folder, precision="int8")
+    alone = [classifier.analyze([text])[0] for text in TEXTS]
+
+    with ThreadPoolExecutor(4) as pool:
+        orders = [TEXTS[i:] + TEXTS[:i] for i in range(len(TEXTS))] * 3
+        rounds = list(pool.map(lambda texts: classifier.analyze(texts, batch_size=batch_size), orders))
+
+    for texts, among in zip(orders, rounds, strict=True):
+        for text, analysis in zip(texts, among, strict=True):
+            lone = alone[TEXTS.index(text)]
+            assert analysis.prediction == lone.prediction
+            np.testing.assert_array_equal(analysis.token_embeddings, lone.token_embeddings)
+            np.testing.assert_array_equal(analysis.sentence_embedding, lone.sentence_embedding)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16, 64])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from training.metrics import calibration_error, measure
+from training.metrics import accuracy_change, calibration_error, decide, measure
 
 
 def test_single_label_figures_equal_scikit_learns():
@@ -45,3 +45,30 @@ def test_calibration_error_is_the_gap_of_confidence_to_accuracy():
     correct = np.array([1, 1, 1, 0, 1, 1], dtype=bool)
 
     assert calibration_error(confidence, correct) == pytest.approx((4 * 0.15 + 2 * 0.4) / 6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "rows", "expected"),
+    [
+        (0, 0, 98, (0.0, -0.0196, 0.0196)),  # no difference in few rows is no proof
+        (0, 0, 9998, (0.0, -0.000196, 0.000196)),
+        (3, 1, 400, (0.005, -0.00592, 0.01587)),
+        (0, 10, 400, (-0.025, -0.04086, -0.00889)),
+    ],
+)
+def test_a_change_of_accuracy_has_the_interval_of_paired_rows(gained, lost, rows, expected):
+    before, after = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
+    after[:gained] = True
+    before[gained : gained + lost] = True
+    before[-50:] = after[-50:] = True  # what both have right says nothing of their difference
+
+    assert accuracy_change(before, after) == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_is_given_follows_the_thresholds_or_the_best():
+    probabilities = np.array([[0.5, 0.2, 0.3], [0.4, 0.4, 0.2]], dtype=np.float32)
+
+    assert decide(probabilities).tolist() == [[True, False, False], [True, False, False]]
+    assert decide(probabilities, multi_label=True).tolist() == [[True, False, False], [False, False, False]]
+    several = decide(probabilities, multi_label=True, thresholds=(0.6, 0.2, 0.3))
+    assert several.tolist() == [[False, True, True], [False, True, False]]

@@ -28,6 +28,11 @@ def checkpoint(model_folder):
     return Checkpoint.load(str(model_folder / "checkpoint"))
 
 
+@pytest.fixture(scope="module")
+def classifier(model_folder):
+    return Classifier.load(model_folder, precision="fp32")
+
+
 def test_the_model_learns(model_folder):
     """A pipeline that trains nothing would pass every parity test."""
     assert manifest_of(model_folder)["metrics"]["test"]["accuracy"] > 0.9
@@ -36,7 +41,8 @@ def test_the_model_learns(model_folder):
 def test_the_folder_holds_what_the_design_names(model_folder):
     names = {path.name for path in model_folder.iterdir()}
 
-    assert names == {"model.json", "model.onnx", "tokenizer.json", "checkpoint", "report.html", "README.md"}
+    graphs = {"model.onnx", "model.int8.onnx"}
+    assert names == graphs | {"model.json", "tokenizer.json", "checkpoint", "report.html", "README.md"}
     assert (model_folder / "checkpoint" / "train.json").is_file()
     assert not list(model_folder.parent.glob(".tiny*")), "work and staging folders are gone"
 
@@ -98,7 +104,9 @@ def test_with_first_token_pooling_the_checkpoint_is_a_stock_one(tmp_path, tiny_b
     loaded = outside(tmp_path / "out", "no", *PROBES[:3])
 
     for line, ours in zip(
-        loaded.stdout.splitlines(), Classifier.load(tmp_path / "out").classify(PROBES[:3]), strict=True
+        loaded.stdout.splitlines(),
+        Classifier.load(tmp_path / "out", precision="fp32").classify(PROBES[:3]),
+        strict=True,
     ):
         assert float(line.split()[1]) == pytest.approx(ours.score, abs=1e-4)
 
@@ -133,7 +141,7 @@ def test_every_family_exports_faithfully(tmp_path, family, sentences):
     assert manifest.gates["parity"]["passed"]
     assert manifest.gates["fusion"]["Attention"] == 2
     text = "café, money 🙂 back"
-    analysis = Classifier.load(tmp_path / "out").analyze([text])[0]
+    analysis = Classifier.load(tmp_path / "out", precision="fp32").analyze([text])[0]
     (reference,) = Checkpoint.load(str(tmp_path / "classifier")).run([text])
     np.testing.assert_allclose(analysis.token_embeddings, reference[2], atol=1e-4)
 
@@ -153,7 +161,7 @@ def test_a_multi_label_checkpoint_is_exported_as_one(tmp_path, tiny_base, senten
     manifest = pipeline.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences)
 
     assert manifest.problem_type == "multi_label"
-    classifier = Classifier.load(tmp_path / "out")
+    classifier = Classifier.load(tmp_path / "out", precision="fp32")
     scores = classifier.score(PROBES)
     np.testing.assert_allclose(scores, Checkpoint.load(str(tmp_path / "classifier")).score(PROBES), atol=1e-5)
     assert not np.allclose(scores.sum(axis=1), 1)
@@ -229,7 +237,7 @@ def test_the_parity_gate_sees_a_changed_weight(tmp_path, model_folder, checkpoin
     values[3] += 0.01
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(graph, broken / "model.onnx")
-    classifier = Classifier.load(model_folder)
+    classifier = Classifier.load(model_folder, precision="fp32")
     from inference.engine import Engine
 
     damaged = Classifier(classifier.manifest, classifier.encoder, Engine(broken / "model.onnx", 0), "fp32")
@@ -238,6 +246,7 @@ def test_the_parity_gate_sees_a_changed_weight(tmp_path, model_folder, checkpoin
 
     assert not outcome.passed
     assert max(outcome.measured.values()) > gates.PARITY_BOUND
+    assert outcome.measured["texts_tokenized_differently"] == 0
     assert gates.parity(checkpoint, classifier, PROBES).passed
 
 
@@ -249,7 +258,7 @@ def test_the_gates_see_a_model_that_answers_nothing(model_folder, checkpoint, tm
     onnx.save(graph, tmp_path / "nan.onnx")
     from inference.engine import Engine
 
-    whole = Classifier.load(model_folder)
+    whole = Classifier.load(model_folder, precision="fp32")
     empty = Classifier(whole.manifest, whole.encoder, Engine(tmp_path / "nan.onnx", 0), "fp32")
 
     assert [gate.passed for gate in gates.check(checkpoint, empty, PROBES)] == [False, False]
