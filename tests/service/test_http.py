@@ -38,7 +38,11 @@ def test_classify_answers_as_the_classifier_does(client, classifier, model_folde
     texts = [TEXT, "login", "thank you " * 40, "?"]
     answer = post(client, "/v1/classify", inputs=texts).json()
 
-    assert answer["model"] == {"name": "tiny", "version": manifest_of(model_folder)["version"], "precision": "fp32"}
+    assert answer["model"] == {
+        "name": "tiny",
+        "version": manifest_of(model_folder)["version"],
+        "precision": classifier.precision,
+    }
     for result, prediction in zip(answer["results"], classifier.classify(texts), strict=True):
         assert result == {
             "status": "ok",

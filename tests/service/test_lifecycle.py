@@ -137,7 +137,8 @@ def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder,
         until(lambda: metric(url, 'bertrand_reloads_total{outcome="taken_up"}') == 2)
         load.wait_for(20)
         assert httpx.get(f"{url}/v1/info").json()["version"] == new
-        assert metric(url, f'bertrand_model_info{{name="tiny",precision="fp32",version="{new}"}}') == 1
+        precision = manifest_of(other_model)["default_precision"]
+        assert metric(url, f'bertrand_model_info{{name="tiny",precision="{precision}",version="{new}"}}') == 1
 
     assert load.failures == []
     seen = {(a.json()["model"]["version"], np.float32(a.json()["results"][0]["score"])) for a in load.answers}
