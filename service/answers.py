@@ -37,6 +37,7 @@ T = TypeVar("T")
 LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
 MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
 MAX_WINDOWED_CHARACTERS = 1_000_000  # of all texts of a request that are read in windows: bounds what tokens take
+NEXT_SCORE = b'},{"label":'  # between the rows of `scores`
 MAX_VECTORS = 32_768  # token embeddings of one request: 50 MB at 384 numbers each, and thrice that as JSON
 
 log = logging.getLogger("bertrand.service")
@@ -99,7 +100,7 @@ class Answers:
         manifest = self.classifier.manifest
         model = {"name": manifest.name, "version": manifest.version, "precision": self.classifier.precision}
         object.__setattr__(self, "model", model)
-        heads = [b'{"label":' + to_json(label) + b',"score":' for label in manifest.labels]
+        heads = [NEXT_SCORE + to_json(label) + b',"score":' for label in manifest.labels]
         object.__setattr__(self, "score_heads", heads)
 
     async def classify(self, request: TextsRequest, call: Call) -> Json | Reply:
@@ -175,9 +176,11 @@ class Answers:
                 422, "request_invalid", f"dimensions: embeddings of this model have {size} numbers", "dimensions"
             )
 
-    async def encode(self, texts: Sequence[str], call: Call, *, max_windows: int = 1) -> list[Encoded | TextError]:
+    async def encode(
+        self, texts: Sequence[str], call: Call, *, max_windows: int = 1, offsets: bool = True
+    ) -> list[Encoded | TextError]:
         """
-        Return the tokens of each text.
+        Return the tokens of each text, as `inference.encoder.Encoder.encode` does.
 
         Raises:
             ApiError: there are too many texts.
@@ -187,7 +190,7 @@ class Answers:
         encoder, longest = self.classifier.encoder, self.settings.max_text_characters
         # Short requests are not worth a thread; long ones would keep everybody else waiting.
         if sum(map(len, texts)) <= min(LONG_REQUEST, longest):
-            items = encoder.encode(texts, max_windows=max_windows)
+            items = encoder.encode(texts, max_windows=max_windows, offsets=offsets)
         else:
             characters = sum(len(text) for text in texts if len(text) <= longest)
             if max_windows > 1 and characters > MAX_WINDOWED_CHARACTERS:
@@ -218,7 +221,8 @@ class Answers:
         Raises:
             ApiError: the queue is full, or there are too many texts.
         """
-        items = await self.encode(texts, call, max_windows=MAX_WINDOWS if windows else 1)
+        max_windows = MAX_WINDOWS if windows else 1
+        items = await self.encode(texts, call, max_windows=max_windows, offsets=hidden or windows)
         if windows or not truncate:
             items = [_whole(item, windows=windows) for item in items]
         return await self._run(items, call, hidden=hidden)
@@ -388,11 +392,13 @@ class Answers:
             return {"label": None, "score": None, "scores": []}
         numbers = to_json(values[chosen])[1:-1].split(b",")
         places = chosen.tolist()
-        rows = [self.score_heads[place] + number for place, number in zip(places, numbers, strict=True)]
+        pieces: list[bytes] = [b""] * (2 * len(places))
+        pieces[::2] = map(self.score_heads.__getitem__, places)
+        pieces[1::2] = numbers
         return {
             "label": self.classifier.labels[places[0]],
             "score": Fragment(numbers[0]),
-            "scores": Fragment(b"[" + b"},".join(rows) + b"}]"),
+            "scores": Fragment(b"[" + b"".join(pieces)[len(b"},") :] + b"}]"),
         }
 
     def _envelope(self, results: list[Json]) -> Json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import Any
 
 import bentoml
@@ -22,6 +23,9 @@ from service.settings import Settings
 from service.wire import to_json
 
 SETTINGS = Settings.from_environment()
+# A thread that comes out of a forward pass needs Python only for a moment, to fetch its next batch: at the usual 5 ms
+# it would stand behind the event loop for as long as half a pass takes.
+sys.setswitchinterval(0.0005)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # its threads would take the cores of the forward passes
 log.configure(SETTINGS.log_format)
 

@@ -231,8 +231,8 @@ class Batcher:
                 high, low = max(longest, width), min(shortest, width)
                 while (
                     jobs
-                    and len(batch) < BATCH_SIZE
                     and high - low <= max(1, high * SLACK)
+                    and len(batch) < BATCH_SIZE
                     and (len(batch) + 1) * high <= self._max_batch_tokens
                 ):
                     job = jobs.popleft()

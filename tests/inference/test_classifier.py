@@ -202,3 +202,16 @@ def test_any_unicode_gets_an_answer_or_an_error_of_its_own(classifier, texts):
         assert isinstance(result, Prediction | TextError)
         if isinstance(result, Prediction):
             assert text.strip()
+
+
+def test_tokens_without_offsets_are_the_same_and_cannot_be_placed(classifier):
+    """Who needs no offsets does not pay for them; offsets of zero must not pass for real ones."""
+    texts = ["please refund my order", "日本語 é 🙂", "late " * 100, " "]
+    for full, quick in zip(
+        classifier.encoder.encode(texts), classifier.encoder.encode(texts, offsets=False), strict=True
+    ):
+        if full is quick or full == quick:
+            continue
+        assert (full.ids.tolist(), full.truncated) == (quick.ids.tolist(), quick.truncated)
+        with pytest.raises(AssertionError, match="offsets=True"):
+            quick.tokens()
