@@ -6,15 +6,17 @@ import re
 import httpx
 import pytest
 
+from inference.artifact import Artifact
 from tests.support import ROOT, manifest_of, serving
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def shape(value):
-    """Reduce an answer to what does not depend on weights: keys, texts, ids, offsets, codes."""
+    """Reduce an answer to what depends on neither weights nor CPU: keys, texts, ids, offsets, codes."""
     if isinstance(value, dict):
-        return {key: shape(item) for key, item in value.items() if key not in {"version", "token_embeddings"}}
+        varying = {"version", "precision", "token_embeddings"}
+        return {key: shape(item) for key, item in value.items() if key not in varying}
     if isinstance(value, list):
         return [shape(item) for item in value]
     return "number" if isinstance(value, float) else value
@@ -33,6 +35,7 @@ def test_the_request_gets_the_answer_that_is_shown(demo_model):
         row["scores"] = row["scores"][:1]  # which label comes second may differ from machine to machine
     assert shape(answer) == shape(shown)
     assert answer["model"]["version"] == manifest_of(demo_model)["version"]
+    assert answer["model"]["precision"] == Artifact.open(demo_model).precision("auto")
     assert [len(vector) for vector in result["token_embeddings"]] == [384] * len(expected["tokens"])
 
 

@@ -235,7 +235,7 @@ def faithfulness(
         parts = zip(*pool.map(compare, _chunks(pairs)), strict=True)
     before, after, cosines = (np.concatenate(part) for part in parts)
     decided_before, decided_after = _decided(reference, before), _decided(classifier, after)
-    changes = np.nan_to_num(np.abs(after - before).max(axis=1), nan=1.0)
+    changes = np.abs(after - before).max(axis=1)
     differing = (decided_before != decided_after).any(axis=1)
     measured = {
         "labels_differing": float(differing.mean()),
@@ -303,11 +303,11 @@ def _decided(classifier: Classifier, probabilities: NDArray[np.float32]) -> NDAr
 
 
 def _cosines(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Return the cosine of each token's two vectors, shape (tokens,); 0 where one is not a number."""
+    """Return the cosine of each token's two vectors, shape (tokens,)."""
     assert one is not None  # noqa: S101  every pass here asks for hidden states
     assert other is not None  # noqa: S101
     cosines = (one * other).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
-    return np.asarray(np.nan_to_num(cosines, nan=0.0), dtype=np.float32)
+    return np.asarray(cosines, dtype=np.float32)
 
 
 def _chunks(items: Sequence[T]) -> list[list[T]]:
