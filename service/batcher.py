@@ -110,7 +110,8 @@ class Batcher:
         self._observer = observer
         self._max_batch_tokens = max_batch_tokens
         self._max_queue_tokens = max_queue_tokens
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle: list[threading.Condition] = []  # of the threads that wait, the last to come last
         self._callers: list[tuple[float, int, _Caller]] = []  # heap: when it would be finished alone, its number
         self._numbers = itertools.count()
         self._by_length: dict[int, deque[_Job]] = {}
@@ -176,7 +177,7 @@ class Batcher:
         tokens = sum(map(len, texts))
         outputs: list[Output | Exception | None] = [None] * len(texts)
         caller = _Caller(loop, loop.create_future(), hidden, time.perf_counter(), outputs, len(texts))
-        with self._changed:
+        with self._lock:
             self.admit(tokens, patience=patience)
             for index, text in enumerate(texts):
                 job = _Job(text.ids, caller, index)
@@ -186,7 +187,9 @@ class Batcher:
             heapq.heappush(self._callers, (caller.arrived + alone, next(self._numbers), caller))
             self._waiting += len(texts)
             self._waiting_tokens += tokens
-            self._changed.notify(min(len(texts), len(self._threads)))
+            # The thread that went idle last goes first: its core still has the model in its cache.
+            for _ in range(min(len(texts), len(self._idle))):
+                self._idle.pop().notify()
         self._observer.waiting(self._waiting_tokens)
         try:
             return await caller.future
@@ -196,17 +199,20 @@ class Batcher:
 
     def close(self) -> None:
         """Finish what waits, then end the threads."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            self._changed.notify_all()
+            while self._idle:
+                self._idle.pop().notify()
         for thread in self._threads:
             thread.join()
 
     def _work(self, number: int) -> None:
+        work = threading.Condition(self._lock)
         while True:
-            with self._changed:
+            with self._lock:
                 while not self._waiting and not self._closed:
-                    self._changed.wait()
+                    self._idle.append(work)
+                    work.wait()
                 if not self._waiting:
                     return
                 batch = self._take()
@@ -263,7 +269,7 @@ class Batcher:
 
     def _withdraw(self, caller: _Caller) -> None:
         """Take off the queue what nobody waits for any more."""
-        with self._changed:
+        with self._lock:
             for job in caller.waiting:
                 if not job.taken:
                     self._claim(job)
@@ -294,7 +300,7 @@ class Batcher:
 
     def _answer(self, batch: list[_Job], outputs: Sequence[Output | Exception]) -> None:
         done: dict[asyncio.AbstractEventLoop, list[_Caller]] = {}
-        with self._changed:
+        with self._lock:
             for job, output in zip(batch, outputs, strict=True):
                 caller = job.caller
                 caller.outputs[job.index] = output
