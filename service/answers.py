@@ -278,7 +278,7 @@ class Answers:
     async def _run(self, items: Sequence[Encoded | TextError], call: Call, *, hidden: bool) -> list[Read | TextError]:
         texts = [item for item in items if isinstance(item, Encoded)]
         if truncated := sum(text.truncated for text in texts):
-            self.metrics.truncated.inc(truncated)
+            self.metrics.cut(truncated)
         jobs = [window for text in texts for window in text.windows]
         if hidden and (tokens := sum(map(len, jobs))) > MAX_VECTORS:
             raise ApiError(

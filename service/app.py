@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import sys
@@ -94,6 +95,7 @@ class Bertrand:
         gc.freeze()
         front = Front(bentoml_app, self.models, self._metrics, SETTINGS)
         self.models.watch(front.keys.read_again)
+        self._writing = asyncio.get_running_loop().create_task(self._metrics.keep_written())
         process.adopt(
             front,
             self.models.reload,
@@ -131,6 +133,7 @@ class Bertrand:
     def finish(self) -> None:
         """Compute what waits, then end the threads."""
         self.models.close()
+        self._metrics.flush()
 
 
 def _plain(answer: object) -> dict[str, Any]:

@@ -117,17 +117,17 @@ class Models:
         try:
             answers = self._load()
         except (BertrandError, OSError) as error:
-            self._metrics.reloads.labels("refused").inc()
+            self._metrics.reloaded(taken_up=False)
             log.error("the new model is refused, %s %s keeps serving: %s", serving["name"], serving["version"], error)
             return
         except Exception:
-            self._metrics.reloads.labels("refused").inc()
+            self._metrics.reloaded(taken_up=False)
             log.exception("the new model is refused, %s %s keeps serving", serving["name"], serving["version"])
             return
         with self._lock:
             old, self._current = self._current, _Held(answers)
             idle = old.users == 0
-        self._metrics.reloads.labels("taken_up").inc()
+        self._metrics.reloaded(taken_up=True)
         self._announce()
         if idle:
             _retire(old.answers)

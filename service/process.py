@@ -99,6 +99,9 @@ class Protocol(HttpToolsProtocol):
             raise ValueError("no proxy")  # the parser stops, and `send_400_response` is called
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            writer = _Writer(self.transport, self.cycle.on_response)
+            self.cycle.transport = writer  # type: ignore[assignment]  # all of a transport that a cycle uses
+            self.cycle.on_response = writer.finish
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
@@ -192,6 +195,45 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + reply.body)
         self.transport.close()
+
+
+class _Writer:
+    """
+    The transport of one answer: its head waits for its body, so that one system call sends both.
+
+    Two would also wake the caller twice, the first time for nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_response: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_response = on_response
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._begun:
+            self._transport.writelines([self._head, data] if self._head else [data])
+            self._head = None
+        elif data.startswith(b"HTTP/1.1 100 "):
+            self._transport.write(data)
+        else:
+            self._begun, self._head = True, data
+
+    def finish(self) -> None:
+        self._flush()
+        self._on_response()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = None
 
 
 def _headers_too_large() -> ApiError:

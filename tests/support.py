@@ -131,6 +131,14 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     pytest.fail("the server did not become ready within a minute")
 
 
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    """Wait for something that another thread or process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
 def run_command(
     *arguments: str | Path, stdin: str | bytes | None = None, cwd: Path = ROOT, **variables: str
 ) -> subprocess.CompletedProcess[str]:

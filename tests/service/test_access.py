@@ -14,7 +14,7 @@ from service.http import BENTOML_PATHS
 from service.routes import ROUTES
 from tests.service import hostile
 from tests.service.talk import connect, read, talk
-from tests.support import serving
+from tests.support import serving, until
 
 KEY, OTHER_KEY, FILE_KEY, NEW_KEY = (f"{name}-0123456789abcdef" for name in ("one", "two", "file", "new"))
 APP, OTHER_APP = "https://app.example.org", "http://localhost:8080"
@@ -99,13 +99,6 @@ def error_of(response, status, code):
     assert answer["error"]["code"] == code
     assert answer["request_id"] == response.headers["x-request-id"]
     return answer["error"]
-
-
-def until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 # --- Keys ---------------------------------------------------------------------------------------------------------

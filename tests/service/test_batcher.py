@@ -103,11 +103,26 @@ def test_an_idle_batcher_waits_for_no_company(batcher, runner):
 
 def test_callers_who_wait_together_share_a_batch_of_similar_length(batcher, runner):
     answers = asyncio.run(
-        behind_a_running_batch(batcher, runner, *([Text(length, length)] for length in (5, 30, 6, 31, 5, 29)))
+        behind_a_running_batch(batcher, runner, *([Text(length, length)] for length in (5, 30, 6, 31, 5)))
     )
 
-    assert answers == [[5], [30], [6], [31], [5], [29]]
-    assert [sorted(batch) for batch in runner.batches[1:]] == [[5, 5, 6], [29, 30], [31]]  # 3 x 31 exceeds 64 tokens
+    assert answers == [[5], [30], [6], [31], [5]]
+    assert [sorted(batch) for batch in runner.batches[1:]] == [[5, 5, 6], [30, 31]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batches"),
+    [
+        ((22, 30), [[22, 30]]),
+        ((20, 31), [[20], [31]]),
+        ((9, 13), [[9, 13]]),
+        ((9, 9, 9, 13), [[9, 9, 9], [13]]),  # here the three would be padded
+    ],
+)
+def test_texts_share_a_batch_while_padding_costs_less_than_a_pass(batcher, runner, lengths, batches):
+    asyncio.run(behind_a_running_batch(batcher, runner, *([Text(length)] for length in lengths)))
+
+    assert [sorted(batch) for batch in runner.batches[1:]] == batches
 
 
 def test_a_batch_keeps_within_its_tokens(batcher, runner):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 
 from inference import Classifier
-from tests.support import ROOT, free_port, manifest_of, wait_until_ready
+from tests.support import ROOT, free_port, manifest_of, until, wait_until_ready
 
 TEXT = "please refund my order"
 
@@ -61,13 +60,6 @@ class Load:
                     self.answers.append(response)
                     if response.status_code not in (200, 429):
                         self.failures.append(response.text)
-
-
-def until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @contextmanager
