@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 
 from inference.errors import ArtifactError, TextError
 
@@ -95,6 +96,7 @@ class Encoder:
         self.max_tokens = max_tokens
         self.pad_id = pad_id
         self._tokenizer = tokenizer
+        self._plain = _without_normalizer(tokenizer)
         self._special_count = tokenizer.num_special_tokens_to_add(is_pair=False)
 
     @classmethod
@@ -130,8 +132,13 @@ class Encoder:
         """
         results: list[Encoded | TextError] = [_flaw(text) or _EMPTY for text in texts]
         good = [i for i, result in enumerate(results) if result is _EMPTY and texts[i].strip()]
-        encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
-        encodings = encode([self._head(texts[i], max_windows) for i in good])
+        heads = [self._head(texts[i], max_windows) for i in good]
+        plain = self._plain
+        if plain is not None and plain.takes(heads):
+            tokenizer, heads = plain.tokenizer, [head.lower() for head in heads]
+        else:
+            tokenizer = self._tokenizer
+        encodings = tokenizer.encode_batch(heads) if offsets else tokenizer.encode_batch_fast(heads)
         for i, encoding in zip(good, encodings, strict=True):
             if len(encoding.ids) > self._special_count:
                 rest = encoding.overflowing
@@ -161,6 +168,40 @@ class Encoder:
                 return head
             size *= 4
         return text
+
+
+class _Plain:
+    """
+    BERT's tokenizer for texts of printable ASCII: of all that its normaliser does, only lower case changes those.
+
+    The normaliser works character by character and keeps track of where each came from, which is a third of the time
+    of tokenizing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, names: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self._names = names  # of special tokens, which are looked for as they are written
+
+    def takes(self, texts: Sequence[str]) -> bool:
+        """Say whether the texts in lower case have the same tokens here."""
+        joined = "".join(texts)
+        return joined.isascii() and joined.isprintable() and not any(name in joined for name in self._names)
+
+
+def _without_normalizer(tokenizer: Tokenizer) -> _Plain | None:
+    """Return a tokenizer that shares the vocabulary and leaves the normaliser out; None where it is not BERT's."""
+    normalizer = tokenizer.normalizer
+    if not isinstance(normalizer, BertNormalizer) or not normalizer.lowercase:
+        return None
+    added = [token for _, token in sorted(tokenizer.get_added_tokens_decoder().items())]
+    if not all(token.special and not token.normalized for token in added):
+        return None
+    plain = Tokenizer(tokenizer.model)
+    plain.pre_tokenizer = tokenizer.pre_tokenizer
+    plain.post_processor = tokenizer.post_processor
+    plain.add_special_tokens(added)
+    plain.enable_truncation(**tokenizer.truncation)
+    return _Plain(plain, [token.content for token in added])
 
 
 def _encoded(

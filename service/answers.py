@@ -305,7 +305,7 @@ class Answers:
     def labels(self, read: Read, *, top_k: int | None = None, threshold: float | None = None) -> Prediction:
         """Return the labels of one text, and count them."""
         prediction = self.classifier.predict(read.text, read.logits, top_k=top_k, threshold=threshold)
-        self.metrics.predicted(prediction.label, prediction.score)
+        self.metrics.predicted([prediction.label], [prediction.score])
         return prediction
 
     async def _answer(
@@ -346,9 +346,10 @@ class Answers:
             scores = model.probabilities(np.stack([read.logits for read in reads]))
         shown = np.stack([model.aggregate(read.window_logits) for read in reads]) if request.raw_scores else scores
         given = model.choose(scores, top_k=request.top_k, threshold=request.threshold)
-        for item, chosen, probabilities, values in zip(items, given, scores, shown, strict=True):
-            item |= self._scores(chosen, values)
-            self.metrics.predicted(item["label"], float(probabilities[chosen[0]]) if len(chosen) else None)
+        for item, labelled in zip(items, self._scores(given, shown), strict=True):
+            item |= labelled
+        best = [scores.item(i, chosen[0]) if len(chosen) else None for i, chosen in enumerate(given)]
+        self.metrics.predicted([item["label"] for item in items], best)
         return items
 
     async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
@@ -362,7 +363,7 @@ class Answers:
         return answer.outputs
 
     def _read(self, text: Encoded, outputs: list[Output | Exception]) -> Read | TextError:
-        whole = tuple(output for output in outputs if not isinstance(output, Exception))
+        whole = tuple([output for output in outputs if not isinstance(output, Exception)])
         if len(whole) == len(outputs):
             return Read(text, whole)
         error = next(output for output in outputs if isinstance(output, Exception))
@@ -374,32 +375,49 @@ class Answers:
         scores = self.classifier.probabilities(logits)
         given = self.classifier.choose(scores, top_k=request.top_k, threshold=request.threshold)
         windows = []
-        for window, chosen, values in zip(
-            read.text.windows, given, logits if request.raw_scores else scores, strict=True
+        for window, labelled in zip(
+            read.text.windows, self._scores(given, logits if request.raw_scores else scores), strict=True
         ):
             start, end = window.span()
-            windows.append({"start": start, "end": end, "token_count": len(window)} | self._scores(chosen, values))
+            windows.append({"start": start, "end": end, "token_count": len(window)} | labelled)
         return {"windows": windows, "aggregate": WINDOW_AGGREGATES[self.classifier.problem_type]}
 
-    def _scores(self, chosen: NDArray[np.intp], values: NDArray[np.float32]) -> Json:
+    def _scores(self, given: list[NDArray[np.intp]], values: NDArray[np.float32]) -> list[Json]:
         """
-        Return the labels given, best first, with their scores.
+        Return of each text the labels it is given, best first, with their scores.
 
-        A model may have hundreds of labels and a request a thousand texts: the list is put together as JSON, of parts
+        A model may have hundreds of labels and a request a thousand texts: the lists are put together as JSON, of parts
         that are the same for every text and numbers in the fewest digits that float32 needs.
+
+        Args:
+            given: Of each text, places in `labels`.
+            values: Shape (texts, labels).
         """
-        if not len(chosen):
-            return {"label": None, "score": None, "scores": []}
-        numbers = to_json(values[chosen])[1:-1].split(b",")
-        places = chosen.tolist()
+        sizes = [len(chosen) for chosen in given]
+        columns = np.concatenate(given)
+        places = columns.tolist()
         pieces: list[bytes] = [b""] * (2 * len(places))
-        pieces[::2] = map(self.score_heads.__getitem__, places)
-        pieces[1::2] = numbers
-        return {
-            "label": self.classifier.labels[places[0]],
-            "score": Fragment(numbers[0]),
-            "scores": Fragment(b"[" + b"".join(pieces)[len(b"},") :] + b"}]"),
-        }
+        if places:
+            pieces[::2] = map(self.score_heads.__getitem__, places)
+            rows = np.repeat(np.arange(len(given)), sizes) if len(given) > 1 else 0
+            pieces[1::2] = to_json(values[rows, columns])[1:-1].split(b",")
+        found: list[Json] = []
+        start = 0
+        for size in sizes:
+            end = start + size
+            if size:
+                row = b"".join(pieces[2 * start : 2 * end])
+                found.append(
+                    {
+                        "label": self.classifier.labels[places[start]],
+                        "score": Fragment(pieces[2 * start + 1]),
+                        "scores": Fragment(b"[" + row[len(b"},") :] + b"}]"),
+                    }
+                )
+            else:
+                found.append({"label": None, "score": None, "scores": []})
+            start = end
+        return found
 
     def _envelope(self, results: list[Json]) -> Json:
         failed = sum(result["status"] == "error" for result in results)

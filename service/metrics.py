@@ -151,11 +151,10 @@ class Metrics:
         """Count texts of which the model reads only the start."""
         self._happened.append((self.truncated, (), texts))
 
-    def predicted(self, label: str | None, confidence: float | None) -> None:
-        """Count the best label of one text, None where it got none."""
-        self._happened.append((self.predictions, (ABSTAINED if label is None else label,), 1))
-        if confidence is not None:
-            self._happened.append((self.confidence, (), confidence))
+    def predicted(self, labels: Sequence[str | None], confidences: Sequence[float | None]) -> None:
+        """Count the best label of each text and its probability, None where it got none."""
+        self._happened.extend((self.predictions, (ABSTAINED if label is None else label,), 1) for label in labels)
+        self._happened.extend((self.confidence, (), value) for value in confidences if value is not None)
 
     def reloaded(self, *, taken_up: bool) -> None:
         """Count one new model that came into the folder."""

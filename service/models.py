@@ -127,8 +127,8 @@ class Models:
         with self._lock:
             old, self._current = self._current, _Held(answers)
             idle = old.users == 0
-        self._metrics.reloaded(taken_up=True)
         self._announce()
+        self._metrics.reloaded(taken_up=True)
         if idle:
             _retire(old.answers)
 

@@ -215,3 +215,21 @@ def test_tokens_without_offsets_are_the_same_and_cannot_be_placed(classifier):
         assert (full.ids.tolist(), full.truncated) == (quick.ids.tolist(), quick.truncated)
         with pytest.raises(AssertionError, match="offsets=True"):
             quick.tokens()
+
+
+@given(
+    st.text(st.characters(max_codepoint=0x180), max_size=200)
+    | st.sampled_from(["[SEP] a", "[sep]", "a [MASK]", "A" * 150])
+)
+def test_texts_of_plain_letters_have_the_tokens_that_the_tokenizer_itself_gives(classifier, text):
+    """They take a shorter way through it, which leaves out the normaliser."""
+    encoder = classifier.encoder
+    assert encoder._plain is not None
+    whole = encoder._tokenizer.encode(text)
+    (encoded,) = encoder.encode([text])
+
+    if not isinstance(encoded, TextError):
+        assert encoded.ids.tolist() == whole.ids
+        assert [token.text for token in encoded.tokens() if token.special] == [
+            token for token, special in zip(whole.tokens, whole.special_tokens_mask, strict=True) if special
+        ]
