@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
-from tokenizers.normalizers import BertNormalizer
 
 from inference.errors import ArtifactError, TextError
+from inference.words import Words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from inference.words import Place
 
 
 HEAD_CHARACTERS = 20  # a token: several times what any language needs on average
@@ -42,16 +45,22 @@ class Encoded:
     asked for than the model reads at once goes on in `rest`, window after window, each overlapping the one before.
     """
 
-    __slots__ = ("_encoding", "ids", "rest", "text", "truncated")
+    __slots__ = ("_places", "ids", "rest", "text", "truncated")
 
     def __init__(
-        self, text: str, ids: NDArray[np.int64], encoding: object, *, truncated: bool, rest: tuple[Encoded, ...] = ()
+        self,
+        text: str,
+        ids: NDArray[np.int64],
+        places: Callable[[], list[Place]] | None,
+        *,
+        truncated: bool,
+        rest: tuple[Encoded, ...] = (),
     ) -> None:
         self.text = text
         self.ids = ids  # shape (tokens,)
         self.truncated = truncated  # there is more of the text than these ids and those in `rest`
         self.rest = rest
-        self._encoding = encoding
+        self._places = places
 
     @property
     def windows(self) -> tuple[Encoded, ...]:
@@ -73,20 +82,15 @@ class Encoded:
 
     def tokens(self) -> list[Token]:
         """Return the tokens in order; a special token has empty offsets and its own name as text."""
-        encoding: Any = self._encoding
-        assert encoding is not None, "encode with offsets=True"  # noqa: S101
-        offsets = encoding.offsets if self.text.isascii() else _with_marks(self.text, encoding.offsets)
-        rows = zip(encoding.tokens, encoding.ids, offsets, encoding.special_tokens_mask, strict=True)
+        assert self._places is not None, "encode with offsets=True"  # noqa: S101
         return [
-            Token(name if special else self.text[start:end], id_, start, end, bool(special))
-            for name, id_, (start, end), special in rows
+            Token(name if special else self.text[start:end], id_, start, end, special)
+            for id_, (name, start, end, special) in zip(self.ids.tolist(), self._places(), strict=True)
         ]
 
     def special(self) -> NDArray[np.bool_]:
         """Return which tokens are special, shape (tokens,)."""
-        encoding: Any = self._encoding
-        assert encoding is not None, "encode with offsets=True"  # noqa: S101
-        return np.asarray(encoding.special_tokens_mask, dtype=bool)
+        return np.asarray([token.special for token in self.tokens()])
 
 
 class Encoder:
@@ -96,7 +100,7 @@ class Encoder:
         self.max_tokens = max_tokens
         self.pad_id = pad_id
         self._tokenizer = tokenizer
-        self._plain = _without_normalizer(tokenizer)
+        self._words = Words.of(tokenizer)
         self._special_count = tokenizer.num_special_tokens_to_add(is_pair=False)
 
     @classmethod
@@ -128,28 +132,45 @@ class Encoder:
         Args:
             texts: Anything; what is not a text is an error in its place.
             max_windows: Windows to read of each.
-            offsets: Whether `tokens()` and `span()` will be asked for; without, this takes a quarter less time.
+            offsets: Whether `tokens()` and `span()` will be asked for; without, this takes less time.
         """
-        results: list[Encoded | TextError] = [_flaw(text) or _EMPTY for text in texts]
-        good = [i for i, result in enumerate(results) if result is _EMPTY and texts[i].strip()]
-        heads = [self._head(texts[i], max_windows) for i in good]
-        plain = self._plain
-        if plain is not None and plain.takes(heads):
-            tokenizer, heads = plain.tokenizer, [head.lower() for head in heads]
-        else:
-            tokenizer = self._tokenizer
-        encodings = tokenizer.encode_batch(heads) if offsets else tokenizer.encode_batch_fast(heads)
-        for i, encoding in zip(good, encodings, strict=True):
-            if len(encoding.ids) > self._special_count:
-                rest = encoding.overflowing
-                results[i] = _encoded(
-                    texts[i],
-                    encoding,
-                    offsets=offsets,
-                    truncated=len(rest) >= max_windows,
-                    rest=tuple(_encoded(texts[i], window, offsets=offsets) for window in rest[: max_windows - 1]),
-                )
-        return results
+        results: list[Encoded | TextError | None]
+        results = [self._look_up(text, max_windows, offsets=offsets) or _flaw(text) for text in texts]
+        others = [i for i, result in enumerate(results) if result is None]
+        if others:
+            heads = [self._head(texts[i], max_windows) for i in others]
+            encode = self._tokenizer.encode_batch if offsets else self._tokenizer.encode_batch_fast
+            for i, encoding in zip(others, encode(heads), strict=True):
+                results[i] = self._encoded(texts[i], encoding, max_windows, offsets=offsets)
+        return results  # type: ignore[return-value]  # every place is filled by now
+
+    def _look_up(self, text: object, max_windows: int, *, offsets: bool) -> Encoded | None:
+        """Return the tokens of a text by those of its words; None where that takes the tokenizer itself."""
+        words = self._words
+        if words is None or not isinstance(text, str) or len(text) > self.max_tokens * HEAD_CHARACTERS:
+            return None
+        plain = words.plain(text)
+        if plain is None:
+            return None
+        ids = words.ids(plain)
+        truncated = len(ids) > self.max_tokens
+        if len(ids) == self._special_count or (truncated and max_windows > 1):
+            return None
+        if truncated:
+            ids = words.cut(ids, self.max_tokens)
+        places = partial(words.places, plain, len(ids)) if offsets else None
+        return Encoded(text, np.array(ids, dtype=np.int64), places, truncated=truncated)
+
+    def _encoded(self, text: str, encoding: Any, max_windows: int, *, offsets: bool) -> Encoded | TextError:
+        if len(encoding.ids) <= self._special_count:
+            return _EMPTY
+        rest = encoding.overflowing
+
+        def window(encoding: Any, *, truncated: bool = False, rest: tuple[Encoded, ...] = ()) -> Encoded:
+            places = partial(_places, text, encoding) if offsets else None
+            return Encoded(text, np.array(encoding.ids, dtype=np.int64), places, truncated=truncated, rest=rest)
+
+        return window(encoding, truncated=len(rest) >= max_windows, rest=tuple(map(window, rest[: max_windows - 1])))
 
     def _head(self, text: str, max_windows: int) -> str:
         """
@@ -170,48 +191,15 @@ class Encoder:
         return text
 
 
-class _Plain:
-    """
-    BERT's tokenizer for texts of printable ASCII: of all that its normaliser does, only lower case changes those.
-
-    The normaliser works character by character and keeps track of where each came from, which is a third of the time
-    of tokenizing.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, names: Sequence[str]) -> None:
-        self.tokenizer = tokenizer
-        self._names = names  # of special tokens, which are looked for as they are written
-
-    def takes(self, texts: Sequence[str]) -> bool:
-        """Say whether the texts in lower case have the same tokens here."""
-        joined = "".join(texts)
-        return joined.isascii() and joined.isprintable() and not any(name in joined for name in self._names)
-
-
-def _without_normalizer(tokenizer: Tokenizer) -> _Plain | None:
-    """Return a tokenizer that shares the vocabulary and leaves the normaliser out; None where it is not BERT's."""
-    normalizer = tokenizer.normalizer
-    if not isinstance(normalizer, BertNormalizer) or not normalizer.lowercase:
-        return None
-    added = [token for _, token in sorted(tokenizer.get_added_tokens_decoder().items())]
-    if not all(token.special and not token.normalized for token in added):
-        return None
-    plain = Tokenizer(tokenizer.model)
-    plain.pre_tokenizer = tokenizer.pre_tokenizer
-    plain.post_processor = tokenizer.post_processor
-    plain.add_special_tokens(added)
-    plain.enable_truncation(**tokenizer.truncation)
-    return _Plain(plain, [token.content for token in added])
-
-
-def _encoded(
-    text: str, encoding: Any, *, offsets: bool, truncated: bool = False, rest: tuple[Encoded, ...] = ()
-) -> Encoded:
-    ids = np.asarray(encoding.ids, dtype=np.int64)
-    return Encoded(text, ids, encoding if offsets else None, truncated=truncated, rest=rest)
-
-
 _EMPTY = TextError("text_empty", "the text is empty or blank; send at least one visible character")
+
+
+def _places(text: str, encoding: Any) -> list[Place]:
+    offsets = encoding.offsets if text.isascii() else _with_marks(text, encoding.offsets)
+    return [
+        (name, start, end, bool(special))
+        for name, (start, end), special in zip(encoding.tokens, offsets, encoding.special_tokens_mask, strict=True)
+    ]
 
 
 def _with_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -240,4 +228,4 @@ def _flaw(text: object) -> TextError | None:
             f"character {error.start} is a lone surrogate (U+{ord(text[error.start]):04X}), which no text contains; "
             "send valid Unicode",
         )
-    return None
+    return None if text.strip() else _EMPTY

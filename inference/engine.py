@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from inference.errors import ArtifactError
+from inference.machine import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,7 @@ class Engine:
         # The arena hands the memory that one thread has just freed to another, whose core does not have it in its
         # cache: 4 % of the throughput of two threads in fp32. It also never gives back what the largest batch took.
         options.enable_cpu_mem_arena = False
+        keep_freed_memory()
         options.log_severity_level = 3  # errors only
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -37,7 +37,7 @@ T = TypeVar("T")
 LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
 MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
 MAX_WINDOWED_CHARACTERS = 1_000_000  # of all texts of a request that are read in windows: bounds what tokens take
-NEXT_SCORE = b'},{"label":'  # between the rows of `scores`
+SCORE_END = b"},"  # of a row of `scores` that another one follows
 MAX_VECTORS = 32_768  # token embeddings of one request: 50 MB at 384 numbers each, and thrice that as JSON
 
 log = logging.getLogger("bertrand.service")
@@ -50,6 +50,7 @@ class Call:
     headers: dict[bytes, bytes] = field(default_factory=dict)  # names in lower case
     path: dict[str, str] = field(default_factory=dict)  # what stands in the places that the route's template names
     deadline: float = float("inf")  # on the clock of time.perf_counter
+    tokens: int = 0  # that the model was to compute
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
@@ -94,14 +95,16 @@ class Answers:
     metrics: Metrics
     settings: Settings
     model: Json = field(init=False)
-    score_heads: list[bytes] = field(init=False, repr=False)  # of each label: its row of `scores` up to the number
+    score_heads: NDArray[np.object_] = field(
+        init=False, repr=False
+    )  # of each label: its row of `scores`, but the score
 
     def __post_init__(self) -> None:
         manifest = self.classifier.manifest
         model = {"name": manifest.name, "version": manifest.version, "precision": self.classifier.precision}
         object.__setattr__(self, "model", model)
-        heads = [NEXT_SCORE + to_json(label) + b',"score":' for label in manifest.labels]
-        object.__setattr__(self, "score_heads", heads)
+        heads = [SCORE_END + b'{"label":' + to_json(label) + b',"score":' for label in manifest.labels]
+        object.__setattr__(self, "score_heads", np.array(heads, dtype=object))
 
     async def classify(self, request: TextsRequest, call: Call) -> Json | Reply:
         """Label each text."""
@@ -343,7 +346,8 @@ class Answers:
         if any(len(read.outputs) > 1 for read in reads):
             scores = np.stack([model.aggregate(model.probabilities(read.window_logits)) for read in reads])
         else:
-            scores = model.probabilities(np.stack([read.logits for read in reads]))
+            logits = np.concatenate([read.outputs[0].logits for read in reads])
+            scores = model.probabilities(logits.reshape(len(reads), -1))
         shown = np.stack([model.aggregate(read.window_logits) for read in reads]) if request.raw_scores else scores
         given = model.choose(scores, top_k=request.top_k, threshold=request.threshold)
         for item, labelled in zip(items, self._scores(given, shown), strict=True):
@@ -355,6 +359,7 @@ class Answers:
     async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
         if not encoded:
             return []
+        call.tokens = sum(map(len, encoded))
         try:
             answer = await self.batcher.submit(encoded, hidden=hidden, patience=call.deadline - time.perf_counter())
         except QueueFull as full:
@@ -395,25 +400,20 @@ class Answers:
         """
         sizes = [len(chosen) for chosen in given]
         columns = np.concatenate(given)
-        places = columns.tolist()
-        pieces: list[bytes] = [b""] * (2 * len(places))
-        if places:
-            pieces[::2] = map(self.score_heads.__getitem__, places)
+        parts: list[bytes] = [b""] * (2 * len(columns))
+        if parts:
             rows = np.repeat(np.arange(len(given)), sizes) if len(given) > 1 else 0
-            pieces[1::2] = to_json(values[rows, columns])[1:-1].split(b",")
+            parts[::2] = self.score_heads[columns].tolist()
+            parts[1::2] = to_json(values[rows, columns])[1:-1].split(b",")
         found: list[Json] = []
         start = 0
-        for size in sizes:
-            end = start + size
+        for size, chosen in zip(sizes, given, strict=True):
+            end = start + 2 * size
             if size:
-                row = b"".join(pieces[2 * start : 2 * end])
-                found.append(
-                    {
-                        "label": self.classifier.labels[places[start]],
-                        "score": Fragment(pieces[2 * start + 1]),
-                        "scores": Fragment(b"[" + row[len(b"},") :] + b"}]"),
-                    }
-                )
+                label, score = self.classifier.labels[chosen[0]], Fragment(parts[start + 1])
+                parts[start] = b"[" + parts[start].removeprefix(SCORE_END)
+                parts[end - 1] += b"}]"
+                found.append({"label": label, "score": score, "scores": Fragment(b"".join(parts[start:end]))})
             else:
                 found.append({"label": None, "score": None, "scores": []})
             start = end

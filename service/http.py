@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
     from types import TracebackType
 
+    from service.batcher import Batcher
     from service.metrics import Metrics
     from service.models import Models
     from service.settings import Settings
@@ -35,6 +36,8 @@ access_log = logging.getLogger("bertrand.access")
 
 REQUEST_ID_LENGTH = 128
 LEAVING_TAKES = 0.05  # seconds: a request that is answered sooner is not watched for its caller's leaving
+MEMORY = 0.9  # of the running mean of tokens a byte, a request
+MISJUDGED = 0.125  # of the queue that a request may be refused too early by, since its size is not known yet
 # What BentoML answers itself: the interface description its client reads, and the files of the API page.
 BENTOML_PATHS = ("/schema.json", "/static_content/swagger-ui.css", "/static_content/swagger-ui-bundle.js")
 BENTOML_HEADERS = (b"if-none-match", b"if-modified-since")  # of others, such as ranges, it would make errors of its own
@@ -58,6 +61,7 @@ class Front:
         self.openapi: dict[str, Any] = document(ROUTES)
         self.draining = False
         self.active = 0  # requests that are being answered
+        self._tokens_a_byte = 0.0  # of recent bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP goes to BentoML."""
@@ -143,22 +147,30 @@ class Front:
             with self._models.use() as answers, _Watch(receive, call.deadline) as watch:
                 request = None
                 if route.request is not None:
-                    self._admit(answers.batcher.admit)
+                    self._admit(answers.batcher, call)
                     _check_media_type(call.headers, binary=route.read is not None)
                     body = await self._body(call.headers, receive)
                     request = (route.read or parse)(route.request, body, call)
                     watch.body_has_come()
-                answer = await route.model(answers, request, call)
+                try:
+                    answer = await route.model(answers, request, call)
+                finally:
+                    if call.tokens:
+                        self._tokens_a_byte += (1 - MEMORY) * (call.tokens / len(body) - self._tokens_a_byte)
         return answer if isinstance(answer, Reply) else Reply(to_json(answer))
 
     def _check_key(self, group: str, headers: Mapping[bytes, bytes]) -> None:
         if group not in self._settings.keyless:
             self.keys.check(headers)
 
-    def _admit(self, admit: Callable[[], None]) -> None:
+    def _admit(self, batcher: Batcher, call: Call) -> None:
         """Refuse before anything is read: in a flood, refusing must cost next to nothing."""
+        length = call.headers.get(b"content-length", b"")
+        size = int(length) if length.isdigit() else 0
+        # What a body of this size holds as a rule. Of one that holds less, nearly everything may still be admitted.
+        tokens = min(size * self._tokens_a_byte, self._settings.max_queue_tokens * MISJUDGED)
         try:
-            admit()
+            batcher.admit(max(1, round(tokens)), patience=call.deadline - time.perf_counter())
         except QueueFull as full:
             raise queue_full(full) from None
 

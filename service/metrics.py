@@ -7,15 +7,16 @@ import collections
 import os
 import threading
 from bisect import bisect_left
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from inference.artifact import Manifest
 
@@ -41,7 +42,7 @@ REASONS = (
     "client_left",
 )
 ABSTAINED = "(none)"  # the label of a text that got no label
-WRITE_EVERY = 0.1  # seconds that the files of all workers are behind what has happened, at most
+WRITE_EVERY = 0.5  # seconds that the files of all workers are behind what has happened, at most
 
 
 class Histogram(prometheus_client.Histogram):
@@ -55,7 +56,9 @@ class Histogram(prometheus_client.Histogram):
             self._buckets[place].inc(count)
 
 
-_Event = tuple[Counter | Histogram, tuple[str, ...], float]  # a metric, its labels, how much
+Noted = TypeVar("Noted")
+_Event = tuple[Counter | Histogram, tuple[str, ...], Sequence[float]]  # a metric, its labels, how much each time
+_Pass = tuple[Sequence[int], Sequence[float], float]  # tokens of each text, seconds that each waited, of the pass
 
 
 class Metrics:
@@ -89,7 +92,7 @@ class Metrics:
         self.request_seconds = histogram("request_seconds", "From request line to answer.", SECONDS, "route")
         self.items = counter("items_total", "Texts answered.", "outcome")
         self.queue_seconds = histogram("queue_seconds", "Wait of a text for its forward pass.", SECONDS)
-        self.batch_items = histogram("batch_items", "Texts of a forward pass.", (1, 2, 3, 4, 5, 6, 7, 8))
+        self.batch_items = histogram("batch_items", "Texts of a forward pass.", (1, 2, 3, 4, 6, 8, 10, 12, 14, 16))
         self.batch_tokens = histogram("batch_tokens", "Tokens of a forward pass, padding included.", _powers(8, 16384))
         self.padding_ratio = histogram("padding_ratio", "Share of a forward pass that is padding.", RATIOS)
         self.inference_seconds = histogram("inference_seconds", "Duration of a forward pass.", SECONDS)
@@ -118,7 +121,10 @@ class Metrics:
         for outcome in ("taken_up", "refused"):
             self.reloads.labels(outcome)
         self._model: tuple[str, str, str] | None = None
-        self._happened: collections.deque[_Event] = collections.deque()  # its steps are safe between threads
+        # What is noted and not yet added up; the steps of a deque are safe between threads.
+        self._happened: collections.deque[_Event] = collections.deque()
+        self._passes: collections.deque[_Pass] = collections.deque()
+        self._labels: collections.deque[str | None] = collections.deque()
         self._waiting = 0
         self._flushing = threading.Lock()
 
@@ -133,32 +139,32 @@ class Metrics:
 
     def replied(self, route: str, status: int, seconds: float) -> None:
         """Count one answer and how long it took."""
-        self._happened.append((self.requests, (route, str(status)), 1))
-        self._happened.append((self.request_seconds, (route,), seconds))
+        self._note(self.requests, (route, str(status)), (1,))
+        self._note(self.request_seconds, (route,), (seconds,))
 
     def refused(self, reason: str) -> None:
         """Count one request that got an error for an answer."""
-        self._happened.append((self.rejected, (reason,), 1))
+        self._note(self.rejected, (reason,), (1,))
 
     def answered(self, *, ok: int, failed: int) -> None:
         """Count the texts of one request."""
         if ok:
-            self._happened.append((self.items, ("ok",), ok))
+            self._note(self.items, ("ok",), (ok,))
         if failed:
-            self._happened.append((self.items, ("error",), failed))
+            self._note(self.items, ("error",), (failed,))
 
     def cut(self, texts: int) -> None:
         """Count texts of which the model reads only the start."""
-        self._happened.append((self.truncated, (), texts))
+        self._note(self.truncated, (), (texts,))
 
-    def predicted(self, labels: Sequence[str | None], confidences: Sequence[float | None]) -> None:
+    def predicted(self, labels: Iterable[str | None], confidences: Iterable[float | None]) -> None:
         """Count the best label of each text and its probability, None where it got none."""
-        self._happened.extend((self.predictions, (ABSTAINED if label is None else label,), 1) for label in labels)
-        self._happened.extend((self.confidence, (), value) for value in confidences if value is not None)
+        self._labels.extend(labels)
+        self._note(self.confidence, (), [value for value in confidences if value is not None])
 
     def reloaded(self, *, taken_up: bool) -> None:
         """Count one new model that came into the folder."""
-        self._happened.append((self.reloads, ("taken_up" if taken_up else "refused",), 1))
+        self._note(self.reloads, ("taken_up" if taken_up else "refused",), (1,))
 
     def waiting(self, tokens: int) -> None:
         """Say how many tokens wait in this worker."""
@@ -166,21 +172,18 @@ class Metrics:
 
     def batch(self, lengths: Sequence[int], waits: Sequence[float], seconds: float) -> None:
         """Count one forward pass: the tokens of each text, how long each waited, and how long the pass took."""
-        computed = len(lengths) * max(lengths)
-        self._happened.append((self.batch_items, (), len(lengths)))
-        self._happened.append((self.batch_tokens, (), computed))
-        self._happened.append((self.padding_ratio, (), 1 - sum(lengths) / computed))
-        self._happened.append((self.inference_seconds, (), seconds))
-        self._happened.extend((self.queue_seconds, (), wait) for wait in waits)
+        self._passes.append((lengths, waits, seconds))
 
     def flush(self) -> None:
         """Add up what has happened and write it where every worker reads it."""
         amounts: dict[tuple[Counter | Histogram, tuple[str, ...]], list[float]] = {}
         with self._flushing:
             self._queue_tokens.set(self._waiting)
-            for _ in range(len(self._happened)):
-                metric, labels, amount = self._happened.popleft()
-                amounts.setdefault((metric, labels), []).append(amount)
+            self._count_passes(_taken(self._passes))
+            for label, count in collections.Counter(_taken(self._labels)).items():
+                self._note(self.predictions, (ABSTAINED if label is None else label,), (count,))
+            for metric, labels, several in _taken(self._happened):
+                amounts.setdefault((metric, labels), []).extend(several)
             for (metric, labels), several in amounts.items():
                 child = metric.labels(*labels) if labels else metric
                 if isinstance(child, Histogram):
@@ -204,6 +207,23 @@ class Metrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+    def _note(self, metric: Counter | Histogram, labels: tuple[str, ...], amounts: Sequence[float]) -> None:
+        self._happened.append((metric, labels, amounts))
+
+    def _count_passes(self, passes: Sequence[_Pass]) -> None:
+        computed = [len(lengths) * max(lengths) for lengths, _, _ in passes]
+        padding = [1 - sum(lengths) / tokens for (lengths, _, _), tokens in zip(passes, computed, strict=True)]
+        self._note(self.batch_items, (), [len(lengths) for lengths, _, _ in passes])
+        self._note(self.batch_tokens, (), computed)
+        self._note(self.padding_ratio, (), padding)
+        self._note(self.inference_seconds, (), [seconds for _, _, seconds in passes])
+        self._note(self.queue_seconds, (), [wait for _, waits, _ in passes for wait in waits])
+
+
+def _taken(noted: collections.deque[Noted]) -> list[Noted]:
+    """Take out what was noted by now; other threads go on noting."""
+    return [noted.popleft() for _ in range(len(noted))]
 
 
 def _forget_dead_workers(folder: Path) -> None:

@@ -29,7 +29,7 @@ class Settings:
     precision: str = "auto"  # auto | fp32 | int8
     workers: int = 1  # processes, each with its own copy of the model
     threads: int = 1  # forward passes at a time in each worker; by default the cgroup's CPUs / workers
-    max_batch_tokens: int = 512  # padded tokens of one forward pass: with more, its arrays outgrow a core's cache
+    max_batch_tokens: int = 256  # padded tokens of one forward pass: with more, its arrays outgrow a core's cache
     max_queue_tokens: int = 65_536  # waiting for a pass in one worker; what comes beyond is refused with 429
     max_inputs: int = 1000  # texts of one request
     max_text_characters: int = 200_000  # of one text, after which it is an item error whatever `truncate` says

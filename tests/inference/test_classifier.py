@@ -219,17 +219,40 @@ def test_tokens_without_offsets_are_the_same_and_cannot_be_placed(classifier):
 
 @given(
     st.text(st.characters(max_codepoint=0x180), max_size=200)
-    | st.sampled_from(["[SEP] a", "[sep]", "a [MASK]", "A" * 150])
+    | st.text(st.sampled_from("aAb refund19_$[](\t\n\x0b"), max_size=200)
+    | st.sampled_from(["[SEP] a", "[sep]", "a [MASK]", "A" * 150, "late " * 40, "a_b " * 9 + "c"])
 )
 def test_texts_of_plain_letters_have_the_tokens_that_the_tokenizer_itself_gives(classifier, text):
-    """They take a shorter way through it, which leaves out the normaliser."""
+    """They are put together from words that were seen before."""
     encoder = classifier.encoder
-    assert encoder._plain is not None
+    assert encoder._words is not None
     whole = encoder._tokenizer.encode(text)
-    (encoded,) = encoder.encode([text])
+    for offsets in (True, False):
+        (encoded,) = encoder.encode([text], offsets=offsets)
 
-    if not isinstance(encoded, TextError):
-        assert encoded.ids.tolist() == whole.ids
-        assert [token.text for token in encoded.tokens() if token.special] == [
-            token for token, special in zip(whole.tokens, whole.special_tokens_mask, strict=True) if special
-        ]
+        if isinstance(encoded, TextError):
+            assert sum(whole.special_tokens_mask) == len(whole.ids)
+            return
+        assert (encoded.ids.tolist(), encoded.truncated) == (whole.ids, bool(whole.overflowing))
+        if offsets and text.isascii():
+            assert [(token.start, token.end) for token in encoded.tokens()] == whole.offsets
+            assert encoded.special().tolist() == list(map(bool, whole.special_tokens_mask))
+            assert [token.text for token in encoded.tokens() if token.special] == [
+                token for token, special in zip(whole.tokens, whole.special_tokens_mask, strict=True) if special
+            ]
+
+
+def test_words_are_remembered_within_bounds(classifier, monkeypatch):
+    """Callers who send new words for ever must not fill the memory."""
+    from inference import words
+
+    monkeypatch.setattr(words, "MOST_WORDS", 50)
+    encoder = classifier.encoder
+    expected = [encoder._tokenizer.encode(f"order {i} {'x' * i}").ids for i in range(100)]
+
+    for _ in range(2):
+        assert [item.ids.tolist() for item in encoder.encode([f"order {i} {'x' * i}" for i in range(100)])] == expected
+
+    remembered = encoder._words._ids
+    assert len(remembered) <= 50
+    assert max(map(len, remembered)) <= words.LONGEST_WORD

@@ -1,10 +1,11 @@
-"""The CPUs that a container may use, read from files as the kernel writes them."""
+"""The CPUs that a container may use, read from files as the kernel writes them, and who gets them first."""
 
 import os
+import threading
 
 import pytest
 
-from inference.machine import cpu_count
+from inference.machine import NICENESS, cpu_count, step_back
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -29,3 +30,19 @@ def test_the_quota_of_the_cgroup_bounds_the_cores(tmp_path, files, expected):
         path.write_text(content + "\n")
 
     assert cpu_count(tmp_path) == expected
+
+
+def test_only_the_thread_that_steps_back_is_put_behind_others():
+    seen = []
+
+    def work():
+        step_back()
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    assert seen == [NICENESS]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
