@@ -207,8 +207,8 @@ def test_more_than_the_queue_holds_is_refused_and_told_when_to_come_back(model_f
 
 
 def test_an_answer_that_comes_too_late_is_not_waited_for(model_folder):
-    with running(model_folder, BERTRAND_REQUEST_TIMEOUT="0.05") as (url, _):
-        late = httpx.post(f"{url}/v1/classify", json={"inputs": [f"{TEXT} {i} " * 8 for i in range(1000)]})
+    with running(model_folder, BERTRAND_REQUEST_TIMEOUT="0.1", BERTRAND_MAX_INPUTS="20000") as (url, _):
+        late = httpx.post(f"{url}/v1/classify", json={"inputs": [f"{TEXT} {i} " * 8 for i in range(20_000)]})
         assert late.status_code == 504
         assert late.json()["error"]["code"] == "deadline_exceeded"
         until(lambda: metric(url, "bertrand_queue_tokens") == 0)
