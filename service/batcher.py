@@ -76,6 +76,7 @@ class _Caller:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Answer]
     hidden: bool
+    tokens: int  # of all its texts, while they are not all answered
     arrived: float
     outputs: list[Output | Exception | None]
     unanswered: int
@@ -117,6 +118,7 @@ class Batcher:
         self._by_length: dict[int, deque[_Job]] = {}
         self._waiting = 0
         self._waiting_tokens = 0
+        self._owed_tokens = 0  # of all requests that are not answered, those of their texts that are computed included
         self._speed = 0.0  # tokens a second of one thread; 0 before the first pass
         self._closed = False
         self._busy_since: dict[int, float] = {}  # thread number: when its pass began
@@ -156,7 +158,9 @@ class Batcher:
         if not waiting:
             return
         speed = self._speed * len(self._threads)
-        late = speed and (waiting + tokens) / speed > patience * PROMISED
+        # Little's law: a request leaves after as long as it takes to compute all that is in the system when it comes.
+        # Of what waits alone, less would be told: texts at the end of the queue keep those at its start company.
+        late = speed and (self._owed_tokens + tokens) / speed > patience * PROMISED
         if late or waiting + tokens > self._max_queue_tokens:
             excess = max(waiting + tokens - self._max_queue_tokens, waiting // 2)
             raise QueueFull(max(1, math.ceil(excess / speed)) if speed else 1)
@@ -176,7 +180,7 @@ class Batcher:
         loop = asyncio.get_running_loop()
         tokens = sum(map(len, texts))
         outputs: list[Output | Exception | None] = [None] * len(texts)
-        caller = _Caller(loop, loop.create_future(), hidden, time.perf_counter(), outputs, len(texts))
+        caller = _Caller(loop, loop.create_future(), hidden, tokens, time.perf_counter(), outputs, len(texts))
         with self._lock:
             self.admit(tokens, patience=patience)
             for index, text in enumerate(texts):
@@ -187,6 +191,7 @@ class Batcher:
             heapq.heappush(self._callers, (caller.arrived + alone, next(self._numbers), caller))
             self._waiting += len(texts)
             self._waiting_tokens += tokens
+            self._owed_tokens += tokens
             # The thread that went idle last goes first: its core still has the model in its cache.
             for _ in range(min(len(texts), len(self._idle))):
                 self._idle.pop().notify()
@@ -281,8 +286,13 @@ class Batcher:
                 if not job.taken:
                     self._claim(job)
             caller.waiting.clear()
+            self._settle(caller)
             waiting = self._waiting_tokens
         self._observer.waiting(waiting)
+
+    def _settle(self, caller: _Caller) -> None:
+        self._owed_tokens -= caller.tokens
+        caller.tokens = 0
 
     def _compute(self, batch: list[_Job]) -> None:
         started = time.perf_counter()
@@ -313,6 +323,7 @@ class Batcher:
                 caller.outputs[job.index] = output
                 caller.unanswered -= 1
                 if caller.unanswered == 0:
+                    self._settle(caller)
                     done.setdefault(caller.loop, []).append(caller)
         now = time.perf_counter()
         for loop, callers in done.items():

@@ -271,6 +271,7 @@ def test_a_full_queue_takes_no_more_and_says_for_how_long(runner):
 
     assert asyncio.run(scenario()) == (1, 100)
     assert batcher.waiting_tokens == 0
+    assert batcher._owed_tokens == 0
     batcher.close()
 
 
@@ -297,6 +298,32 @@ def test_what_cannot_be_computed_in_time_is_refused_at_once(runner):
         return full.value.retry_after
 
     assert asyncio.run(scenario()) >= 1
+    batcher.close()
+
+
+def test_what_is_computed_for_an_unfinished_request_counts_for_those_who_come_later(runner):
+    """Texts that kept earlier ones company are done, but their requests still have their turn before it."""
+    batcher = Batcher(runner, Observer(), threads=1, max_batch_tokens=64, max_queue_tokens=10**9)
+
+    async def scenario():
+        runner.gate.clear()
+        first = asyncio.create_task(batcher.submit([Text(30), Text(2)]))
+        await until(lambda: len(runner.batches) == 1)
+        batcher._speed = 10.0  # tokens a second
+        second = asyncio.create_task(batcher.submit([Text(20)]))
+        await asyncio.sleep(0)
+        assert batcher.waiting_tokens == 22
+        batcher.admit(1, patience=5.4 / 0.7)
+        with pytest.raises(QueueFull):
+            batcher.admit(1, patience=5.2 / 0.7)  # 53 tokens are to be computed until it has its turn
+        second.cancel()
+        await asyncio.sleep(0)
+        batcher.admit(1, patience=3.4 / 0.7)
+        runner.gate.set()
+        await first
+
+    asyncio.run(scenario())
+    assert batcher._owed_tokens == 0
     batcher.close()
 
 
