@@ -35,7 +35,7 @@ log = logging.getLogger("bertrand.service")
 access_log = logging.getLogger("bertrand.access")
 
 REQUEST_ID_LENGTH = 128
-LEAVING_TAKES = 0.05  # seconds: a request that is answered sooner is not watched for its caller's leaving
+LEAVING_TAKES = 0.3  # seconds: a request that is answered sooner is not watched for its caller's leaving
 MEMORY = 0.9  # of the running mean of tokens a byte, a request
 MISJUDGED = 0.125  # of the queue that a request may be refused too early by, since its size is not known yet
 # What BentoML answers itself: the interface description its client reads, and the files of the API page.
