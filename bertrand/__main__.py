@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from bertrand import demo, evaluate, export, predict, serve, train, verify
+from bertrand import check_data, demo, evaluate, export, predict, serve, train, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": demo,
     "train": train,
+    "check-data": check_data,
     "export": export,
     "verify": verify,
     "evaluate": evaluate,

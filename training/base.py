@@ -36,6 +36,27 @@ def locate(base: str) -> str:
     )
 
 
+def token_counter(base: str) -> Callable[[list[str]], list[int]]:
+    """
+    Return what counts the tokens of texts as a base model reads them, special tokens included.
+
+    Raises:
+        BaseModelError: the base model cannot be had.
+    """
+    from tokenizers import Tokenizer
+
+    file = Path(locate(base), "tokenizer.json")
+    if file.is_file():  # a second of imports less
+        tokenizer = Tokenizer.from_file(str(file))
+    else:
+        from transformers import AutoTokenizer
+
+        tokenizer = fetch(AutoTokenizer.from_pretrained, base).backend_tokenizer
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
+
+
 def load_config(base: str) -> Any:
     """
     Load the Transformers configuration of a base model or checkpoint.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 import sys
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from training.errors import DataError
 
@@ -44,23 +45,42 @@ def read_rows(
     Raises:
         DataError: the file cannot be read, lacks a column, or a row has no text or no label; it names file and line.
     """
+    rows = []
+    options = {"text_column": text_column, "label_column": label_column, "multi_label": multi_label}
+    for _, row in read_placed(path, **options):
+        if isinstance(row, DataError):
+            raise row
+        rows.append(row)
+    if not rows:
+        raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
+    return rows
+
+
+def read_placed(
+    path: str | Path, *, text_column: str = "text", label_column: str | None = "label", multi_label: bool = False
+) -> Iterator[tuple[str, Row | DataError]]:
+    """
+    Read a file as `read_rows` does; give each row with its place, and in place of a bad one what is wrong with it.
+
+    Raises:
+        DataError: the file cannot be read to its end, or lacks a column.
+    """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(_READERS)}")
-    rows = []
     columns = [name for name in (text_column, label_column) if name]
     try:
         for place, record in reader(path, columns):
-            text = _text(place, text_column, record[text_column])
-            labels = _labels(place, label_column, record[label_column], multi_label) if label_column else ()
-            rows.append(Row(text, labels))
+            try:
+                text = _text(place, text_column, record[text_column])
+                labels = _labels(place, label_column, record[label_column], multi_label) if label_column else ()
+                yield place, Row(text, labels)
+            except DataError as flaw:
+                yield place, flaw
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); expected a file of labelled sentences") from error
-    if not rows:
-        raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
-    return rows
 
 
 def label_names(rows: Sequence[Row]) -> list[str]:
@@ -232,3 +252,37 @@ def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str,
 
 
 _READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl, ".parquet": _parquet}
+
+
+def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", label_column: str = "label") -> None:
+    """
+    Write labelled sentences as `read_rows` reads them, in the format that the ending names, in one step.
+
+    Raises:
+        DataError: the file cannot be written; one that was there is as it was.
+    """
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with staging.open("w", encoding="utf-8", newline="") as file:
+                WRITERS[path.suffix.lower()](file, rows, text_column, label_column)
+            staging.replace(path)
+        finally:
+            staging.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _write_csv(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((text_column, label_column))
+    writer.writerows((row.text, LABEL_SEPARATOR.join(row.labels)) for row in rows)
+
+
+def _write_jsonl(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:
+    for row in rows:
+        record = {text_column: row.text, label_column: LABEL_SEPARATOR.join(row.labels)}
+        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl}

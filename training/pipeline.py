@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inference import artifact
 from inference.classifier import Classifier
 from inference.errors import ArtifactError
-from training.data import check_known, check_trainable, label_names, read_rows, split
+from training.base import token_counter
+from training.checks import Table, check, clean
+from training.data import WRITERS, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
 from training.metrics import Scorer, score
+from training.settings import DEFAULT_BASE, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from training.checks import Checked
     from training.data import Row
     from training.gates import Gate
     from training.metrics import Metrics
-    from training.settings import TrainConfig
 
 
 def train(
@@ -49,21 +52,22 @@ def train(
         GateError: the exported graph is not faithful; nothing is written.
     """
     artifact.check_replaceable(out)
-    train_rows = _read(config, data)
+    tables = {path: _read(config, path) for path in (data, dev, test) if path}
+    train_rows = tables[data].trainable
     check_trainable(train_rows, data)
     labels = label_names(train_rows)
-    others = {path: _read(config, path) for path in (dev, test) if path}
-    for path, rows in others.items():
-        check_known(rows, labels, path)
+    for path in (dev, test):
+        if path:
+            check_known(tables[path].trainable, labels, path)
     if dev:
-        dev_rows = others[dev]
+        dev_rows = tables[dev].trainable
     else:
         train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
         if not dev_rows:
             raise DataError(
                 f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev"
             )
-    test_rows = others[test] if test else []
+    test_rows = tables[test].trainable if test else []
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
@@ -73,6 +77,17 @@ def train(
 
     _quiet_transformers()
     load_config(config.base)  # the last thing that may be wrong with what was asked for
+    checked = check(
+        tables[data],
+        tables[test] if test else None,
+        count_tokens=token_counter(config.base),
+        max_tokens=config.max_tokens,
+    )
+    for finding in checked.findings:
+        if finding.level == "error":
+            raise DataError(f"{data}: {finding.message}")
+        if finding.level == "warning":
+            print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
     print(
         f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
         f"{len(labels)} labels",
@@ -193,8 +208,47 @@ def evaluate(
     return score(scorer, _read_for(scorer, data, text_column, label_column))
 
 
-def _read(config: TrainConfig, path: Path) -> list[Row]:
-    return read_rows(
+def check_data(
+    data: Path,
+    *,
+    against: Path | None = None,
+    cleaned: Path | None = None,
+    base: str = DEFAULT_BASE,
+    max_tokens: int = TrainConfig.max_tokens,
+    **columns: Any,
+) -> tuple[Checked, int | None]:
+    """
+    Look for everything in a file that makes a model worse, or its measured accuracy better than it is.
+
+    Args:
+        data: Rows to learn from.
+        against: Rows to measure on.
+        cleaned: Gets the rows that are worth learning from; a file that is there is replaced in one step.
+        base: Model whose tokens are counted.
+        max_tokens: What the model will read of a text.
+        columns: As `training.data.read_rows`.
+
+    Returns:
+        What was found, and how many rows were written to `cleaned`.
+
+    Raises:
+        DataError: a file cannot be read, or `cleaned` not be written.
+        BaseModelError: the base model cannot be had.
+    """
+    if cleaned and cleaned.suffix.lower() not in WRITERS:
+        raise DataError(f"{cleaned}: unknown ending {cleaned.suffix!r}; expected one of {', '.join(WRITERS)}")
+    table = Table.read(data, **columns)
+    other = Table.read(against, **columns) if against else None
+    checked = check(table, other, count_tokens=token_counter(base), max_tokens=max_tokens)
+    if not cleaned:
+        return checked, None
+    rows = clean(table, other)
+    write_rows(cleaned, rows, text_column=columns["text_column"], label_column=columns["label_column"])
+    return checked, len(rows)
+
+
+def _read(config: TrainConfig, path: Path) -> Table:
+    return Table.read(
         path, text_column=config.text_column, label_column=config.label_column, multi_label=config.multi_label
     )
 

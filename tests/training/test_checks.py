@@ -1,0 +1,191 @@
+"""What is planted in a file is found, all of it, and nothing else; what is found can be cleaned away."""
+
+import csv
+import json
+
+import pytest
+
+from tests.support import run_command, write_csv
+from training.checks import Table, check, clean, fold, spellings
+from training.data import Row, read_rows
+
+WORDS = "order card refund parcel login payment voucher account invoice transfer".split()
+
+
+def good(count=60):
+    """Rows with nothing wrong with them: every text another one, two labels, equally often."""
+    pairs = [(f"{a} and {b}", "ab"[(i + j) % 2]) for i, a in enumerate(WORDS) for j, b in enumerate(WORDS)]
+    return pairs[:count]
+
+
+def found(tmp_path, rows, against=None, max_tokens=32):
+    table = Table.read(write_csv(tmp_path / "data.csv", rows))
+    other = Table.read(write_csv(tmp_path / "test.csv", against)) if against else None
+    checked = check(
+        table, other, count_tokens=lambda texts: [len(text.split()) + 2 for text in texts], max_tokens=max_tokens
+    )
+    return {finding.code: finding for finding in checked.findings}
+
+
+def test_nothing_is_found_in_good_rows(tmp_path):
+    assert found(tmp_path, good(), against=[("something else", "a"), ("yet another", "b")]) == {}
+
+
+@pytest.mark.parametrize(
+    ("planted", "code", "count"),
+    [
+        ([("order and card", "b")], "duplicate", 1),
+        ([("Order, and CARD!", "b"), ("order  and card", "b")], "near_duplicate", 2),
+        ([("order and card", "a")], "contradiction", 2),
+        ([("ORDER and card", "a"), ("order and card.", "b")], "contradiction", 3),
+        ([(f"new {i}", "A") for i in range(5)], "label_variant", 2),
+        ([(f"new {i}", "rare") for i in range(4)], "label_rare", 1),
+        ([("wide " * 40, "a")], "too_long", 1),
+        ([("the cafÃ© is closed", "a"), ("it\ufffds late", "b")], "encoding", 2),
+        ([("", "a"), ("no label", "")], "bad_row", 2),
+        ([(f"more {i}", "a") for i in range(600)], "imbalance", 1),
+        ([(f"row {i}", f"id-{i}") for i in range(70)], "label_id", 72),
+    ],
+)
+def test_what_is_planted_is_found(tmp_path, planted, code, count):
+    findings = found(tmp_path, good() + planted)
+
+    assert findings[code].count == count
+    allowed = {code} | ({"label_rare", "imbalance"} if code == "label_id" else set())
+    assert findings.keys() <= allowed
+    assert code == "imbalance" or findings[code].examples
+
+
+def test_what_the_test_rows_share_with_the_training_rows_is_found(tmp_path):
+    """A model that has seen the answers is not as good as it looks."""
+    findings = found(
+        tmp_path, good(), against=[("Order and card!", "b"), ("quite new", "a"), ("card and order", "c")]
+    )
+
+    assert (findings["leakage"].count, findings["label_unknown"].count) == (2, 1)
+    assert "line 2, as line 3 of" in findings["leakage"].examples[0]
+    assert findings["leakage"].level == "warning"
+    assert findings["label_unknown"].level == "error"
+
+
+def test_labels_that_only_the_other_file_spells_differently_are_variants(tmp_path):
+    findings = found(tmp_path, good(), against=[("quite new", "A"), ("newer still", "b")])
+
+    assert findings["label_variant"].examples == ("'a' (30 rows) and 'A' (1 row)",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("card_arrival", "Card Arrival", True),
+        ("card-arrival", "card_arrival", True),
+        ("A", "A-", False),
+        ("1-0", "10", False),
+        ("-1", "1", False),
+        ("C", "C++", False),
+    ],
+)
+def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other, same):
+    table = Table.read(write_csv(tmp_path / "data.csv", [("x", one), ("y", other), ("z", other)]))
+
+    assert spellings(table) == ({one: other, other: other} if same else {})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Where's my card?", "wheres my card", False),
+        ("my card...", "MY  CARD", True),
+        ("ﬁne", "fine", True),
+        (":)", ":(", False),
+        ("good :)", "good :(", False),
+        ("good 🙂", "good 🙁", False),
+        ("कि", "का", False),
+        ("C", "C++", False),
+        ("really?!", "really", False),
+        ("日本語。", "日本語", True),
+        ("I paid 10", "I paid 100", False),
+    ],
+)
+def test_copies_differ_in_case_and_punctuation_alone(one, other, same):
+    assert (fold(one) == fold(other)) == same
+
+
+def test_clean_keeps_what_is_worth_learning_from(tmp_path):
+    rows = [*good(10), ("order and card", "b"), ("My text", "B"), ("my text!", "b"), ("torn", "a"), ("torn", "b")]
+    rows += [("", "a"), ("in the test", "a")]
+    table = Table.read(write_csv(tmp_path / "data.csv", rows))
+    against = Table.read(write_csv(tmp_path / "test.csv", [("In the test?", "a"), ("order and refund", "a")]))
+
+    kept = clean(table, against)
+
+    expected = [Row(text, (label,)) for text, label in good(10) if text != "order and refund"]
+    assert kept == [*expected, Row("My text", ("b",))]
+    assert clean(Table(table.path, [("line 1", row) for row in kept], []), against) == kept
+
+
+def test_the_command_reports_cleans_and_says_whether_training_would_refuse(tmp_path):
+    data = write_csv(tmp_path / "data.csv", [*good(), ("order and card", "b"), ("", "a")])
+
+    done = run_command("check-data", data, "--clean", tmp_path / "clean.jsonl")
+
+    assert done.returncode == 1
+    assert "61 rows, 2 labels" in done.stdout
+    assert "line 63: 'text' is empty" in done.stdout
+    assert "[duplicate]" in done.stdout
+    assert [row.text for row in read_rows(tmp_path / "clean.jsonl")] == [text for text, _ in good()]
+
+    done = run_command("check-data", tmp_path / "clean.jsonl", "--json")
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["rows"], answer["findings"]) == (0, 60, [])
+    assert answer["label_counts"] == {"a": 30, "b": 30}
+    assert answer["tokens_of_a_text"] == {"least": 5, "median": 5, "most": 5}
+
+
+def test_cleaning_loses_nothing_where_it_cannot_write(tmp_path):
+    data = write_csv(tmp_path / "data.csv", good())
+
+    assert run_command("check-data", data, "--clean", tmp_path / "clean.xlsx").returncode == 2
+    missing = run_command("check-data", data, "--clean", tmp_path / "nowhere" / "clean.csv")
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    assert run_command("check-data", data, "--clean", data).returncode == 0  # in place
+    with data.open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1:] == [list(row) for row in good()]
+
+
+def test_multi_label_rows_contradict_each_other_by_their_whole_sets(tmp_path):
+    rows = [("one", "a|b"), ("one", "b|a"), ("two", "a"), ("two", "a|b"), ("three", "b")]
+    table = Table.read(write_csv(tmp_path / "data.csv", rows), multi_label=True)
+
+    checked = check(table, count_tokens=lambda texts: [3] * len(texts), max_tokens=8)
+
+    counts = {finding.code: finding.count for finding in checked.findings}
+    assert (counts["contradiction"], counts["duplicate"]) == (2, 1)
+
+
+DAMAGED = {
+    "binary.csv": bytes(range(256)) * 20,
+    "empty.csv": b"",
+    "no-header.csv": b"where is it,a\nhere it is,b\n",
+    "delimiter.csv": b"text;label\nwhere is it;a\nhere it is;b\n",
+    "one-column.csv": b"text\nwhere is it\n",
+    "one-label.csv": b"text,label\n" + b"".join(b"where is %d,a\n" % i for i in range(30)),
+    "nul.csv": b"text,label\nwhere\x00is,a\n\x00\x00,b\n",
+    "encodings.csv": "text,label\ncafé,a\n".encode() + "café,b\n".encode("latin-1"),
+    "labels.csv": b"text,label\n" + b"".join(b"row %d,label %d\n" % (i, i) for i in range(10_000)),
+    "long.csv": b"text,label\n" + b"x" * 100_000 + b",a\n",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_training_tells_of_a_damaged_file_in_one_line(tmp_path, tiny_base, name):
+    path = tmp_path / name
+    path.write_bytes(DAMAGED[name])
+
+    done = run_command("train", path, "--base", tiny_base, "--out", tmp_path / "model")
+
+    assert done.returncode == 2
+    told = [line for line in done.stderr.splitlines() if line.startswith("bertrand: ")]
+    assert len(told) == 1, done.stderr
+    assert name in told[0]
+    assert not (tmp_path / "model").exists()

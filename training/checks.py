@@ -1,0 +1,378 @@
+"""What is wrong with labelled sentences: found before anything is learnt from them."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any
+
+from training.data import Row, read_placed
+from training.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+SHOWN = 5  # examples of a finding
+FEW_ROWS = 5  # of a label, with fewer of which neither learning nor measuring it says much
+IMBALANCE = 20.0  # rows of the most frequent label over those of the rarest
+SMALLEST_FILE = 20  # rows from which labels can look like ids
+EXCERPT = 80  # characters of a text that is shown
+
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+
+LEVELS = ("error", "warning", "note")  # training refuses it; it costs accuracy or honesty; good to know
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of flaw and how much of it there is."""
+
+    code: str
+    level: str  # of LEVELS
+    count: int  # of rows, or of labels where the flaw is one of labels
+    message: str
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file, each with its place, and what is wrong with those that have no text or no label."""
+
+    path: Path
+    rows: list[tuple[str, Row]]
+    flaws: list[DataError]
+
+    @classmethod
+    def read(cls, path: Path, **columns: Any) -> Table:
+        """
+        Read a file to its end, past bad rows.
+
+        Args:
+            path: As `training.data.read_rows`.
+            columns: Its options.
+
+        Raises:
+            DataError: the file cannot be read, lacks a column, or has no rows at all.
+        """
+        rows: list[tuple[str, Row]] = []
+        flaws: list[DataError] = []
+        for place, row in read_placed(path, **columns):
+            if isinstance(row, DataError):
+                flaws.append(row)
+            else:
+                rows.append((place.removeprefix(f"{path}, "), row))
+        if not rows and not flaws:
+            raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
+        return cls(path, rows, flaws)
+
+    @property
+    def trainable(self) -> list[Row]:
+        """
+        Return the rows.
+
+        Raises:
+            DataError: one of them has no text or no label; it says which.
+        """
+        if self.flaws:
+            raise self.flaws[0]
+        return [row for _, row in self.rows]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return how many rows each label has."""
+        return Counter(label for _, row in self.rows for label in row.labels)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file of labelled sentences and everything that was found in it."""
+
+    table: Table
+    tokens: list[int]  # of each row, special tokens included
+    findings: list[Finding]  # the gravest first
+
+    @property
+    def failed(self) -> bool:
+        """Whether training would refuse the file."""
+        return any(finding.level == "error" for finding in self.findings)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the size of the file in figures."""
+        counts = self.table.counts
+        return {
+            "file": str(self.table.path),
+            "rows": len(self.table.rows),
+            "labels": len(counts),
+            "rows_of_a_label": _range(counts.values()),
+            "tokens_of_a_text": _range(self.tokens),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        findings = [vars(finding) | {"examples": list(finding.examples)} for finding in self.findings]
+        return self.summary() | {"label_counts": dict(self.table.counts.most_common()), "findings": findings}
+
+
+def check(
+    table: Table, against: Table | None = None, *, count_tokens: Callable[[list[str]], list[int]], max_tokens: int
+) -> Checked:
+    """
+    Look for everything that makes a model worse, or its measured accuracy better than it is.
+
+    Args:
+        table: The rows to learn from.
+        against: The rows to measure on, which must not be known from `table`.
+        count_tokens: Gives the tokens of each text, special tokens included.
+        max_tokens: What the model will read of a text.
+    """
+    tokens = count_tokens([row.text for _, row in table.rows])
+    spelling = spellings(table, against)
+    findings = chain(
+        _bad_rows(table),
+        _single_label(table),
+        _ids_for_labels(table),
+        _unknown_labels(table, against) if against else (),
+        _label_variants(table, against, spelling),
+        _contradictions(table, spelling),
+        _leakage(table, against) if against else (),
+        _rare_labels(table),
+        _imbalance(table),
+        _too_long(table, tokens, max_tokens),
+        _encoding(table),
+        _copies(table, spelling),
+    )
+    return Checked(table, tokens, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+
+
+def clean(table: Table, against: Table | None = None) -> list[Row]:
+    """
+    Return the rows that are worth learning from, in their order.
+
+    Labels that are spelt in several ways get the most frequent one. Of copies the first stays; of those whose labels
+    contradict each other, none does, and neither does a text that `against` has too.
+    """
+    spelling = spellings(table, against)
+    known = {fold(row.text) for _, row in against.rows} if against else set()
+    groups = [group for key, group in _by_text(table).items() if key not in known and not _is_torn(group, spelling)]
+    # A dict is in the order in which its keys came: the first copies are in the order of the file.
+    return [Row(group[0][1].text, _respelt(group[0][1].labels, spelling)) for group in groups]
+
+
+def fold(text: str) -> str:
+    """
+    Return a text without case, punctuation and spacing: what is equal then is a copy for every practical purpose.
+
+    Signs that mean something stay: symbols such as emoji, and runs of different marks, such as :) in place of :(.
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    parts = []
+    for kind, run in groupby(plain, key=_kind):
+        part = "".join(run)
+        if kind == "P":
+            part = f" {part} " if len(set(part)) > 1 else " "
+        parts.append(" " if kind == "Z" else part)
+    words = "".join(parts).split()
+    return " ".join(words or plain.split())  # of a text of marks alone, the marks
+
+
+def _kind(character: str) -> str:
+    """Return P for a punctuation mark, Z for a blank or an invisible character, W for what words and symbols are of."""
+    category = unicodedata.category(character)[0]
+    return {"P": "P", "Z": "Z", "C": "Z"}.get(category, "W")
+
+
+def spellings(*tables: Table | None) -> dict[str, str]:
+    """Return the most frequent spelling of each label that is spelt in several ways: in case, or _ and - for a blank."""
+    counts = sum((table.counts for table in tables if table), Counter[str]())
+    ways: dict[str, list[str]] = defaultdict(list)
+    for label in counts:
+        ways[_fold_label(label)].append(label)
+    found = {}
+    for labels in ways.values():
+        if len(labels) > 1:
+            best = max(labels, key=lambda label: (counts[label], label))
+            found |= dict.fromkeys(labels, best)
+    return found
+
+
+def _fold_label(label: str) -> str:
+    # Signs between words only: A and A- are two grades.
+    return _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFKC", label).casefold())
+
+
+def _bad_rows(table: Table) -> Iterator[Finding]:
+    if flaws := table.flaws:
+        message = f"{_rows(len(flaws))} without a text or a label, which training refuses"
+        yield Finding("bad_row", "error", len(flaws), message, _some(map(str, flaws)))
+
+
+def _single_label(table: Table) -> Iterator[Finding]:
+    counts = table.counts
+    if len(counts) < 2:
+        message = f"only the label {next(iter(counts), None)!r}: there is nothing to tell apart"
+        yield Finding("label_single", "error", len(counts), message)
+
+
+def _ids_for_labels(table: Table) -> Iterator[Finding]:
+    counts, rows = table.counts, len(table.rows)
+    if rows >= SMALLEST_FILE and len(counts) * 2 > rows:
+        message = f"{len(counts)} labels in {rows} rows: the label column looks like an id or a text; name another one"
+        yield Finding("label_id", "error", len(counts), message, _some(map(repr, counts)))
+
+
+def _unknown_labels(table: Table, against: Table) -> Iterator[Finding]:
+    ours, theirs = table.counts, against.counts
+    if unknown := sorted(theirs.keys() - ours.keys()):
+        message = f"{_labels(len(unknown))} of {against.path} that {table.path} has no row of: nothing can learn them"
+        yield Finding("label_unknown", "error", len(unknown), message, _counted(unknown, theirs))
+    if missing := sorted(ours.keys() - theirs.keys()):
+        message = f"{_labels(len(missing))} that {against.path} has no row of: how well they are told is not measured"
+        yield Finding("label_unmeasured", "note", len(missing), message, _counted(missing, ours))
+
+
+def _label_variants(table: Table, against: Table | None, spelling: Mapping[str, str]) -> Iterator[Finding]:
+    counts = table.counts + (against.counts if against else Counter())
+    ways: dict[str, list[str]] = defaultdict(list)
+    for label, best in spelling.items():
+        ways[best].append(f"{label!r} ({_rows(counts[label])})")
+    if ways:
+        message = f"{_labels(len(spelling))} that differ in case, blanks, _ and - alone, and are learnt as different"
+        yield Finding("label_variant", "warning", len(spelling), message, _some(map(" and ".join, ways.values())))
+
+
+def _contradictions(table: Table, spelling: Mapping[str, str]) -> Iterator[Finding]:
+    torn = [group for group in _by_text(table).values() if _is_torn(group, spelling)]
+    if torn:
+        count = sum(map(len, torn))
+        message = f"{_rows(count)} whose text, but for case and punctuation, has different labels in different rows"
+        examples = (
+            f"{_excerpt(group[0][1].text)}: "
+            + ", ".join(f"{'|'.join(row.labels) or 'no label'} ({place})" for place, row in group[:SHOWN])
+            for group in torn
+        )
+        yield Finding("contradiction", "warning", count, message, _some(examples))
+
+
+def _copies(table: Table, spelling: Mapping[str, str]) -> Iterator[Finding]:
+    """Find rows that say what an earlier one says."""
+    same: list[str] = []
+    alike: list[str] = []
+    for group in _by_text(table).values():
+        if _is_torn(group, spelling):
+            continue
+        (first, row), *others = group
+        texts = {row.text}
+        for place, row in others:
+            (same if row.text in texts else alike).append(f"{place}, as {first}: {_excerpt(row.text)}")
+            texts.add(row.text)
+    if same:
+        yield Finding("duplicate", "note", len(same), f"{_rows(len(same))} that repeat an earlier one", _some(same))
+    if alike:
+        message = f"{_rows(len(alike))} that repeat an earlier one but for case, punctuation or spacing"
+        yield Finding("near_duplicate", "note", len(alike), message, _some(alike))
+
+
+def _leakage(table: Table, against: Table) -> Iterator[Finding]:
+    places = {key: group[0][0] for key, group in _by_text(table).items()}
+    known = [
+        f"{place}, as {places[key]} of {table.path}: {_excerpt(row.text)}"
+        for place, row in against.rows
+        if (key := fold(row.text)) in places
+    ]
+    if known:
+        message = (
+            f"{_rows(len(known))} of {against.path} whose text, but for case and punctuation, {table.path} has too: "
+            "accuracy on them is memory, not skill"
+        )
+        yield Finding("leakage", "warning", len(known), message, _some(known))
+
+
+def _rare_labels(table: Table) -> Iterator[Finding]:
+    counts = table.counts
+    if rare := sorted((label for label in counts if counts[label] < FEW_ROWS), key=lambda name: (counts[name], name)):
+        message = f"{_labels(len(rare))} with fewer than {FEW_ROWS} rows: too few to learn from and to choose by"
+        yield Finding("label_rare", "warning", len(rare), message, _counted(rare, counts))
+
+
+def _imbalance(table: Table) -> Iterator[Finding]:
+    counts = table.counts.most_common()
+    if counts and counts[0][1] >= IMBALANCE * counts[-1][1]:
+        (most, many), (least, few) = counts[0], counts[-1]
+        message = (
+            f"{most!r} has {many / few:.0f} times as many rows as {least!r} ({many} and {few}): judge by macro-F1, and "
+            "try --class-weights balanced"
+        )
+        yield Finding("imbalance", "warning", 1, message)
+
+
+def _too_long(table: Table, tokens: Sequence[int], max_tokens: int) -> Iterator[Finding]:
+    sizes = zip(table.rows, tokens, strict=True)
+    if long := [f"{place}: {count} tokens" for (place, _), count in sizes if count > max_tokens]:
+        message = f"{_rows(len(long))} of more than {max_tokens} tokens, of which the start is read; see --max-tokens"
+        yield Finding("too_long", "warning", len(long), message, _some(long))
+
+
+def _encoding(table: Table) -> Iterator[Finding]:
+    if odd := [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if _misread(row.text)]:
+        message = f"{_rows(len(odd))} with signs of a wrong decoding, such as Ã© for é or U+FFFD; read the source anew"
+        yield Finding("encoding", "warning", len(odd), message, _some(odd))
+
+
+def _misread(text: str) -> bool:
+    """Say whether a text was decoded wrongly once: it has U+FFFD, or its bytes in Windows-1252 are UTF-8."""
+    if "\ufffd" in text:
+        return True
+    if text.isascii():
+        return False
+    try:
+        return text.encode("cp1252").decode("utf-8") != text
+    except UnicodeError:
+        return False
+
+
+def _by_text(table: Table) -> dict[str, list[tuple[str, Row]]]:
+    groups: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for place, row in table.rows:
+        groups[fold(row.text)].append((place, row))
+    return groups
+
+
+def _is_torn(group: Sequence[tuple[str, Row]], spelling: Mapping[str, str]) -> bool:
+    return len({_respelt(row.labels, spelling) for _, row in group}) > 1
+
+
+def _respelt(labels: tuple[str, ...], spelling: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted({spelling.get(label, label) for label in labels}))
+
+
+def _range(values: Iterable[int]) -> dict[str, float]:
+    ordered = sorted(values)
+    if not ordered:
+        return {"least": 0, "median": 0, "most": 0}
+    return {"least": ordered[0], "median": statistics.median(ordered), "most": ordered[-1]}
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
+
+
+def _labels(count: int) -> str:
+    return f"{count} label{'' if count == 1 else 's'}"
+
+
+def _counted(labels: Iterable[str], counts: Mapping[str, int]) -> tuple[str, ...]:
+    return _some(f"{label!r} ({_rows(counts[label])})" for label in labels)
+
+
+def _some(examples: Iterable[str]) -> tuple[str, ...]:
+    return tuple(example for example, _ in zip(examples, range(SHOWN), strict=False))
+
+
+def _excerpt(text: str) -> str:
+    line = " ".join(text.split())
+    return repr(line if len(line) <= EXCERPT else f"{line[: EXCERPT - 1]}…")
