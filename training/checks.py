@@ -187,12 +187,12 @@ def _kind(character: str) -> str:
 
 
 def spellings(*tables: Table | None) -> dict[str, str]:
-    """Return the most frequent spelling of each label that is spelt in several ways: in case, or _ and - for a blank."""
+    """Return the most frequent spelling of each label that has several, in case or with _ or - for a blank."""
     counts = sum((table.counts for table in tables if table), Counter[str]())
     ways: dict[str, list[str]] = defaultdict(list)
     for label in counts:
         ways[_fold_label(label)].append(label)
-    found = {}
+    found: dict[str, str] = {}
     for labels in ways.values():
         if len(labels) > 1:
             best = max(labels, key=lambda label: (counts[label], label))

@@ -46,8 +46,8 @@ def read_rows(
         DataError: the file cannot be read, lacks a column, or a row has no text or no label; it names file and line.
     """
     rows = []
-    options = {"text_column": text_column, "label_column": label_column, "multi_label": multi_label}
-    for _, row in read_placed(path, **options):
+    placed = read_placed(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    for _, row in placed:
         if isinstance(row, DataError):
             raise row
         rows.append(row)

