@@ -44,7 +44,7 @@ def test_the_make_targets_and_commands_it_names_exist():
 
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"make (demo|test|setup|\w+)  ", README)) <= set(targets)
-    assert set(re.findall(r"^\| `bertrand (\w+)", README, re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^\| `bertrand ([\w-]+)", README, re.MULTILINE)) == set(COMMANDS)
 
 
 def test_every_page_it_links_to_exists():
