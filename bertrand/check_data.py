@@ -33,16 +33,14 @@ def run(options: argparse.Namespace) -> int:
     """Check, print, and return 1 if training would refuse the file."""
     from training.pipeline import check_data
 
-    checked, cleaned = check_data(
-        options.data,
-        against=options.against,
-        cleaned=options.clean,
+    config = TrainConfig(
         base=options.base,
         max_tokens=options.max_tokens,
         text_column=options.text_column,
         label_column=options.label_column,
         multi_label=options.multi_label,
     )
+    checked, cleaned = check_data(config, options.data, against=options.against, cleaned=options.clean)
     if options.json:
         print(json.dumps(checked.to_json() | {"cleaned_rows": cleaned}, ensure_ascii=False))
     else:

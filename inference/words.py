@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 Value = TypeVar("Value")
-Place = tuple[
-    str, int, int, bool
-]  # of a token: its name where it is special, its characters from and to, whether it is
+# Of a token: its name where it is special, from and to which character it reaches, whether it is special.
+Place = tuple[str, int, int, bool]
 
 MOST_WORDS = 20_000  # remembered at a time: some megabytes
 LONGEST_WORD = 32  # characters of a word that is remembered

@@ -25,6 +25,8 @@ EXCERPT = 80  # characters of a text that is shown
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 
+Groups = dict[str, list[tuple[str, Row]]]  # the rows of each text as `fold` leaves it, with their places
+
 LEVELS = ("error", "warning", "note")  # training refuses it; it costs accuracy or honesty; good to know
 
 
@@ -132,19 +134,20 @@ def check(
     """
     tokens = count_tokens([row.text for _, row in table.rows])
     spelling = spellings(table, against)
+    groups = _by_text(table)
     findings = chain(
         _bad_rows(table),
         _single_label(table),
         _ids_for_labels(table),
         _unknown_labels(table, against) if against else (),
         _label_variants(table, against, spelling),
-        _contradictions(table, spelling),
-        _leakage(table, against) if against else (),
+        _contradictions(groups, spelling),
+        _leakage(groups, table, against) if against else (),
         _rare_labels(table),
         _imbalance(table),
         _too_long(table, tokens, max_tokens),
         _encoding(table),
-        _copies(table, spelling),
+        _copies(groups, spelling),
     )
     return Checked(table, tokens, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
 
@@ -245,8 +248,8 @@ def _label_variants(table: Table, against: Table | None, spelling: Mapping[str, 
         yield Finding("label_variant", "warning", len(spelling), message, _some(map(" and ".join, ways.values())))
 
 
-def _contradictions(table: Table, spelling: Mapping[str, str]) -> Iterator[Finding]:
-    torn = [group for group in _by_text(table).values() if _is_torn(group, spelling)]
+def _contradictions(groups: Groups, spelling: Mapping[str, str]) -> Iterator[Finding]:
+    torn = [group for group in groups.values() if _is_torn(group, spelling)]
     if torn:
         count = sum(map(len, torn))
         message = f"{_rows(count)} whose text, but for case and punctuation, has different labels in different rows"
@@ -258,11 +261,11 @@ def _contradictions(table: Table, spelling: Mapping[str, str]) -> Iterator[Findi
         yield Finding("contradiction", "warning", count, message, _some(examples))
 
 
-def _copies(table: Table, spelling: Mapping[str, str]) -> Iterator[Finding]:
+def _copies(groups: Groups, spelling: Mapping[str, str]) -> Iterator[Finding]:
     """Find rows that say what an earlier one says."""
     same: list[str] = []
     alike: list[str] = []
-    for group in _by_text(table).values():
+    for group in groups.values():
         if _is_torn(group, spelling):
             continue
         (first, row), *others = group
@@ -277,8 +280,8 @@ def _copies(table: Table, spelling: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("near_duplicate", "note", len(alike), message, _some(alike))
 
 
-def _leakage(table: Table, against: Table) -> Iterator[Finding]:
-    places = {key: group[0][0] for key, group in _by_text(table).items()}
+def _leakage(groups: Groups, table: Table, against: Table) -> Iterator[Finding]:
+    places = {key: group[0][0] for key, group in groups.items()}
     known = [
         f"{place}, as {places[key]} of {table.path}: {_excerpt(row.text)}"
         for place, row in against.rows
@@ -335,8 +338,8 @@ def _misread(text: str) -> bool:
         return False
 
 
-def _by_text(table: Table) -> dict[str, list[tuple[str, Row]]]:
-    groups: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+def _by_text(table: Table) -> Groups:
+    groups: Groups = defaultdict(list)
     for place, row in table.rows:
         groups[fold(row.text)].append((place, row))
     return groups

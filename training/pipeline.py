@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inference import artifact
 from inference.classifier import Classifier
@@ -14,7 +14,6 @@ from training.checks import Table, check, clean
 from training.data import WRITERS, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
 from training.metrics import Scorer, score
-from training.settings import DEFAULT_BASE, TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from training.data import Row
     from training.gates import Gate
     from training.metrics import Metrics
+    from training.settings import TrainConfig
 
 
 def train(
@@ -77,13 +77,7 @@ def train(
 
     _quiet_transformers()
     load_config(config.base)  # the last thing that may be wrong with what was asked for
-    checked = check(
-        tables[data],
-        tables[test] if test else None,
-        count_tokens=token_counter(config.base),
-        max_tokens=config.max_tokens,
-    )
-    for finding in checked.findings:
+    for finding in _check(config, tables[data], tables[test] if test else None).findings:
         if finding.level == "error":
             raise DataError(f"{data}: {finding.message}")
         if finding.level == "warning":
@@ -209,24 +203,16 @@ def evaluate(
 
 
 def check_data(
-    data: Path,
-    *,
-    against: Path | None = None,
-    cleaned: Path | None = None,
-    base: str = DEFAULT_BASE,
-    max_tokens: int = TrainConfig.max_tokens,
-    **columns: Any,
+    config: TrainConfig, data: Path, *, against: Path | None = None, cleaned: Path | None = None
 ) -> tuple[Checked, int | None]:
     """
     Look for everything in a file that makes a model worse, or its measured accuracy better than it is.
 
     Args:
+        config: The settings of the run that the file is for.
         data: Rows to learn from.
         against: Rows to measure on.
         cleaned: Gets the rows that are worth learning from; a file that is there is replaced in one step.
-        base: Model whose tokens are counted.
-        max_tokens: What the model will read of a text.
-        columns: As `training.data.read_rows`.
 
     Returns:
         What was found, and how many rows were written to `cleaned`.
@@ -237,14 +223,18 @@ def check_data(
     """
     if cleaned and cleaned.suffix.lower() not in WRITERS:
         raise DataError(f"{cleaned}: unknown ending {cleaned.suffix!r}; expected one of {', '.join(WRITERS)}")
-    table = Table.read(data, **columns)
-    other = Table.read(against, **columns) if against else None
-    checked = check(table, other, count_tokens=token_counter(base), max_tokens=max_tokens)
+    table = _read(config, data)
+    other = _read(config, against) if against else None
+    checked = _check(config, table, other)
     if not cleaned:
         return checked, None
     rows = clean(table, other)
-    write_rows(cleaned, rows, text_column=columns["text_column"], label_column=columns["label_column"])
+    write_rows(cleaned, rows, text_column=config.text_column, label_column=config.label_column)
     return checked, len(rows)
+
+
+def _check(config: TrainConfig, table: Table, against: Table | None) -> Checked:
+    return check(table, against, count_tokens=token_counter(config.base), max_tokens=config.max_tokens)
 
 
 def _read(config: TrainConfig, path: Path) -> Table:

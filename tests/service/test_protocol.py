@@ -108,7 +108,9 @@ def test_an_answer_that_is_read_slowly_arrives(hasty):
         connection.sendall(get(b"/large"))
         received = 0
         while received < LARGE:
-            received += len(connection.recv(1_000_000))
+            piece = connection.recv(1_000_000)
+            assert piece, f"the connection ended after {received} bytes"
+            received += len(piece)
             time.sleep(0.02)
 
 
