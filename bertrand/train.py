@@ -45,16 +45,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pooling": "what the classifier reads: the mean of all tokens, or the first one's vector",
         "init": "what of the base is kept: all, the word embeddings only, or nothing",
         "freeze": "what does not learn",
+        "min_precision": "share of the answers that must be right: texts that are less sure get no label",
         "class_weights": "balanced: every label weighs the same, however rare",
     }
+    unset = {"epochs": (int, "chosen by the number of rows"), "min_precision": (float, "every text gets one")}
     for name, text in texts.items():
         default = getattr(defaults, name)
+        kind, shown = unset.get(name, (type(default), default))
         settings.add_argument(
             f"--{name.replace('_', '-')}",
-            type=int if default is None else type(default),
+            type=kind,
             choices=CHOICES.get(name),
-            metavar=None if name in CHOICES else "N" if default is None else type(default).__name__.upper(),
-            help=f"{text} (default: {'chosen by the number of rows' if default is None else default})",
+            metavar=None if name in CHOICES else kind.__name__.upper(),
+            help=f"{text} (default: {shown})",
         )
     settings.add_argument(
         "--multi-label", action="store_true", default=None, help="a sentence may have several labels, joined by |"

@@ -46,7 +46,7 @@ class Manifest:
     problem_type: ProblemType
     max_tokens: int  # special tokens included; longer texts are cut
     temperature: float  # logits are divided by it before softmax or sigmoid
-    thresholds: tuple[float, ...] | None  # multi_label: probability from which a label is given, one a label
+    thresholds: tuple[float, ...] | None  # probability from which a label is given, one a label; None: the best one is
     precisions: tuple[str, ...]  # offered; each has its graph in the folder
     default_precision: str  # the fastest of them where the model was exported
     sha256: dict[str, str]  # of every other file in the folder, by relative path

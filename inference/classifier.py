@@ -30,7 +30,7 @@ BATCH_SIZE = 8  # on a CPU larger batches gain nothing, and pad more
 class Prediction:
     """The labels of one text."""
 
-    label: str | None  # the best; None when no label of a multi-label model reaches its threshold
+    label: str | None  # the best; None where no label reaches its threshold
     score: float | None  # probability of `label`
     scores: tuple[tuple[str, float], ...]  # what is given, best first: see `Classifier.predict`
     token_count: int  # special tokens included
@@ -98,7 +98,7 @@ class Classifier:
 
     @property
     def thresholds(self) -> tuple[float, ...] | None:
-        """The probability from which each label of a multi-label model is given."""
+        """The probability from which each label is given; None: one label a text, whatever its probability."""
         return self.manifest.thresholds
 
     def classify(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> list[Prediction | TextError]:
@@ -125,7 +125,11 @@ class Classifier:
         Raises:
             InputError: a text is empty or invalid; it says which.
         """
-        rows = self._each(texts, lambda _, output: self.probabilities(output.logits), batch_size, hidden=False)
+        return self.probabilities(self.logits(texts, batch_size=batch_size))
+
+    def logits(self, texts: Sequence[str], *, batch_size: int = BATCH_SIZE) -> NDArray[np.float32]:
+        """Return what the graph says of every text, uncalibrated; shape and errors are those of `score`."""
+        rows = self._each(texts, lambda _, output: output.logits, batch_size, hidden=False)
         for i, row in enumerate(rows):
             if isinstance(row, TextError):
                 raise InputError(f"text {i}: {row.message}")
@@ -144,7 +148,7 @@ class Classifier:
         """
         Return which labels each text is given, as places in `labels`, best first.
 
-        A single-label model gives all labels; a multi-label model those that reach their threshold.
+        A model gives the labels that reach their threshold; a single-label model without thresholds gives all.
 
         Args:
             scores: Probabilities, shape (texts, labels).
@@ -152,7 +156,7 @@ class Classifier:
             threshold: Give the labels of at least this probability, in place of the model's own thresholds.
         """
         order = np.argsort(-scores, axis=-1, kind="stable")
-        if threshold is None and self.manifest.problem_type == "single_label":
+        if threshold is None and self._thresholds is None and self.manifest.problem_type == "single_label":
             return list(order[:, :top_k])
         floor: Any = threshold
         if threshold is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,11 +11,11 @@ from tokenizers import Tokenizer
 
 from inference.classifier import sigmoid, softmax
 from training.base import family, fetch, load_config
+from training.calibration import Calibration
 from training.errors import BaseModelError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ class Checkpoint:
     labels: tuple[str, ...]
     problem_type: ProblemType
     max_tokens: int
-    thresholds: None = None  # a bare checkpoint has none of its own
+    calibration: Calibration  # of one that was made elsewhere: none
 
     @classmethod
     def load(cls, source: str) -> Checkpoint:
@@ -58,7 +59,13 @@ class Checkpoint:
             tuple(str(config.id2label[i]) for i in range(config.num_labels)),
             "multi_label" if config.problem_type == "multi_label_classification" else "single_label",
             min(tokenizer.model_max_length, longest_input(config)),
+            Calibration.read(Path(source)),
         )
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The probability from which each label is given; None: one label a text, or 0.5 where it may have several."""
+        return self.calibration.thresholds
 
     def run(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
         """
@@ -80,9 +87,9 @@ class Checkpoint:
         return results
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the probability of every label for every text, shape (len(texts), len(self.labels)), uncalibrated."""
+        """Return the probability of every label for every text, shape (len(texts), len(self.labels))."""
         logits = np.asarray([logits for _, logits, _ in self.run(texts)], dtype=np.float32)
-        logits = logits.reshape(len(texts), len(self.labels))
+        logits = logits.reshape(len(texts), len(self.labels)) / np.float32(self.calibration.temperature)
         return sigmoid(logits) if self.problem_type == "multi_label" else softmax(logits)
 
     def save_tokenizer(self, path: Path) -> None:

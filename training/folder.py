@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from inference import artifact
 from inference.classifier import Classifier
 from training import gates, report
+from training.calibration import Calibration, fit
 from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
-from training.metrics import Metrics, score
+from training.metrics import Metrics, score, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ def build(
     base_model: str,
     probe_texts: Sequence[str],
     labelled: Mapping[str, Sequence[Row]],
+    held_out: Sequence[Row] = (),
+    min_precision: float | None = None,
     record: Path | None = None,
 ) -> artifact.Manifest:
     """
@@ -41,6 +44,8 @@ def build(
         base_model: What the checkpoint was fine-tuned from, for the record.
         probe_texts: Real rows for the gates.
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
+        held_out: Rows to calibrate on, which nothing was learnt from; without them the checkpoint's calibration stays.
+        min_precision: Share of the answers that must be right, on `held_out`: texts that are less sure get no label.
         record: train.json of the run that made the checkpoint, if it was ours.
 
     An int8 graph that fails a gate is left out, and said to be; the model is as good without it.
@@ -66,12 +71,12 @@ def build(
             "labels": checkpoint.labels,
             "problem_type": checkpoint.problem_type,
             "max_tokens": checkpoint.max_tokens,
-            "temperature": 1.0,
-            "thresholds": (0.5,) * len(checkpoint.labels) if checkpoint.problem_type == "multi_label" else None,
             "precisions": ("fp32", "int8"),
             "default_precision": "fp32",
         }
         # Loaded as any reader will load it: what is proved is the folder, not an object in memory.
+        calibration = checkpoint.calibration
+        values |= _in_manifest(checkpoint, calibration)
         artifact.write_manifest(staging, **values)
         classifier = Classifier.load(staging, precision="fp32")
 
@@ -79,6 +84,12 @@ def build(
         outcomes = gates.check(checkpoint, classifier, probe_texts)
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
+        if held_out:
+            calibration = _calibrate(classifier, held_out, min_precision)
+            values |= _in_manifest(checkpoint, calibration)
+            artifact.write_manifest(staging, **values)
+            classifier = Classifier.load(staging, precision="fp32")
+        calibration.write(staging / artifact.CHECKPOINT)
         rows = [row for named in labelled.values() for row in named]
         labelled_rows, rows = bool(rows), rows or [Row(text, ()) for text in probe_texts]
         int8 = Classifier.load(staging, precision="int8")
@@ -106,6 +117,31 @@ def build(
         )
         (staging / artifact.CARD).write_text(report.card(manifest, metrics, outcomes, run), encoding="utf-8")
         return artifact.write_manifest(staging, **values)
+
+
+def _calibrate(classifier: Classifier, rows: Sequence[Row], min_precision: float | None) -> Calibration:
+    calibration = fit(
+        classifier.logits([row.text for row in rows]),
+        targets(rows, classifier.labels),
+        multi_label=classifier.problem_type == "multi_label",
+        min_precision=min_precision,
+    )
+    if abstention := calibration.abstention:
+        _say(
+            f"gives a label from a probability of {abstention.threshold:.3f} on: {abstention.precision:.1%} of the "
+            f"answers are right then, and {abstention.coverage:.1%} of the development rows get one"
+        )
+    elif min_precision:
+        _say(
+            f"warning: at no probability are {min_precision:.1%} of the answers on the {len(rows)} development rows "
+            "right, so every text gets a label"
+        )
+    return calibration
+
+
+def _in_manifest(checkpoint: Checkpoint, calibration: Calibration) -> dict[str, Any]:
+    several = (0.5,) * len(checkpoint.labels) if checkpoint.problem_type == "multi_label" else None
+    return {"temperature": calibration.temperature, "thresholds": calibration.thresholds or several}
 
 
 def _save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference import artifact
@@ -16,8 +18,6 @@ from training.errors import DataError
 from training.metrics import Scorer, score
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from training.checks import Checked
     from training.data import Row
     from training.gates import Gate
@@ -96,6 +96,8 @@ def train(
         base_model=config.base,
         probe_texts=texts,
         labelled={"dev": dev_rows, "test": test_rows},
+        held_out=dev_rows,
+        min_precision=config.min_precision,
         record=best / RUN_FILE,
     )
     shutil.rmtree(work)
@@ -130,16 +132,20 @@ def export(
     _quiet_transformers()
     from training.checkpoint import Checkpoint
     from training.folder import build
+    from training.train import RUN_FILE
 
     loaded = Checkpoint.load(checkpoint)
     if measured:
         rows = _read_for(loaded, data, text_column, label_column)
     else:
         rows = read_rows(data, text_column=text_column, label_column=None)
+    record = Path(checkpoint, RUN_FILE)
+    ours = record.is_file()
     return build(
         loaded,
         out,
-        base_model=checkpoint,
+        base_model=json.loads(record.read_bytes())["config"]["base"] if ours else checkpoint,
+        record=record if ours else None,
         probe_texts=[row.text for row in rows],
         labelled={"data": rows} if measured else {},
     )

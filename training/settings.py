@@ -34,6 +34,7 @@ class TrainConfig:
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
     freeze: str = "none"  # encoder: all but the classifier's own weights
     class_weights: str = "none"  # balanced: every label weighs the same in the loss
+    min_precision: float | None = None  # share of the answers that must be right; less sure texts get no label
     multi_label: bool = False
     text_column: str = "text"
     label_column: str = "label"
@@ -68,15 +69,18 @@ class TrainConfig:
             "max_tokens": (4, 100_000),
             "seed": (0, 2**32 - 1),
             "dev_share": (0.001, 0.9),
+            "min_precision": (0.01, 1.0),
         }
         for name, (low, high) in limits.items():
             value, whole = getattr(self, name), isinstance(low, int)
-            if name == "epochs" and value is None:
+            if value is None and name in ("epochs", "min_precision"):
                 continue
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits or not low <= value <= high:
                 kind = "a whole number" if whole else "a number"
                 _refuse(name, value, f"{kind} from {low:g} to {high:g}")
+        if self.min_precision and self.multi_label:
+            _refuse("min_precision", self.min_precision, "no such setting where a sentence may have several labels")
 
 
 def _refuse(name: str, value: object, expected: str) -> NoReturn:

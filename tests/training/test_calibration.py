@@ -1,0 +1,152 @@
+"""Scores that mean what they say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inference import Classifier
+from inference.classifier import softmax
+from tests.support import manifest_of, run_command, write_csv
+from training import pipeline
+from training.calibration import Calibration, fit, fit_abstention, fit_temperature, fit_thresholds
+from training.data import read_rows
+from training.metrics import measure
+from training.settings import TrainConfig
+
+ROWS = 4000
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Logits whose softmax is the truth: each row's label was drawn from it."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2, size=(ROWS, 5)).astype(np.float32)
+    labels = [generator.choice(5, p=row / row.sum()) for row in softmax(logits).astype(float)]
+    return logits, np.asarray(labels)[:, None] == np.arange(5)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_temperature_that_was_applied_is_found(drawn, temperature):
+    logits, truth = drawn
+    assert fit_temperature(logits * temperature, truth) == pytest.approx(temperature, rel=0.08)
+
+
+def test_calibration_lowers_the_error_and_changes_no_label(drawn):
+    logits, truth = drawn
+    loud = logits * 3
+    before = softmax(loud)
+    after = softmax(loud / np.float32(fit(loud, truth).temperature))
+    names = list("abcde")
+    assert measure(after, truth, names).ece < measure(before, truth, names).ece / 4
+    assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
+
+
+def test_several_labels_a_row_have_a_temperature_too():
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2, size=(ROWS, 3)).astype(np.float32)
+    truth = generator.random((ROWS, 3)) < 1 / (1 + np.exp(-logits))
+    assert fit_temperature(logits * 2.5, truth, multi_label=True) == pytest.approx(2.5, rel=0.08)
+
+
+def test_a_model_that_is_always_right_has_a_finite_temperature():
+    logits = np.eye(4, dtype=np.float32) * 9
+    assert 0 < fit_temperature(logits, np.eye(4, dtype=bool)) < 1
+    assert fit(logits[:0], np.zeros((0, 4), dtype=bool)) == Calibration()
+
+
+def test_a_threshold_is_where_its_label_has_the_best_f1():
+    """The first label is right from .3 on, the second from .8 on."""
+    scores = np.linspace(0, 0.999, 1000, dtype=np.float32)
+    probabilities = np.stack([scores, scores], axis=1)
+    truth = np.stack([scores >= 0.3, scores >= 0.8], axis=1)
+    assert fit_thresholds(probabilities, truth) == pytest.approx((0.3, 0.8), abs=0.011)
+
+
+def test_a_label_with_one_row_follows_the_others():
+    """Alone, its threshold would be wherever that row happens to lie."""
+    scores = np.linspace(0, 0.999, 1000, dtype=np.float32)
+    probabilities = np.stack([scores, scores], axis=1)
+    truth = np.stack([scores >= 0.5, np.arange(1000) == 999], axis=1)
+    common, rare = fit_thresholds(probabilities, truth)
+    assert common == pytest.approx(0.5, abs=0.011)
+    assert rare < 0.999
+    assert fit_thresholds(probabilities, truth & False) == (0.5, 0.5)
+
+
+def test_abstaining_answers_as_many_as_the_precision_allows():
+    """From the surest down: right, right, wrong, right, right, wrong."""
+    sure = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.6], dtype=np.float32)
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    truth = np.array([[1, 0], [1, 0], [0, 1], [1, 0], [1, 0], [0, 1]], dtype=bool)
+    found = fit_abstention(probabilities, truth, min_precision=0.8)
+    assert (found.precision, found.coverage) == (0.8, 5 / 6)
+    assert found.threshold == pytest.approx(0.7)
+    assert fit_abstention(probabilities, truth, min_precision=1.0).coverage == 2 / 6
+    assert fit_abstention(probabilities, ~truth, min_precision=0.9) is None
+    assert fit_abstention(probabilities[:0], truth[:0], min_precision=0.9) is None
+
+
+def test_equally_sure_answers_are_given_together():
+    sure = np.full(4, 0.9, dtype=np.float32)
+    truth = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], dtype=bool)
+    assert fit_abstention(np.stack([sure, 1 - sure], axis=1), truth, min_precision=0.9) is None
+
+
+@pytest.fixture(scope="module")
+def blurred(tiny_base, tmp_path_factory):
+    """A model of labels that overlap, which answers only where it is right nine times of ten."""
+    generator = np.random.default_rng(0)
+    words = {"a": "refund money order card", "b": "login password page account", "c": "thank great love app"}
+    rows = []
+    for i in range(300):
+        label = "abc"[i % 3]
+        chosen = [generator.choice(words[label if generator.random() < 0.6 else "abc"[generator.integers(3)]].split())]
+        rows.append((" ".join([*chosen, "the", *generator.choice(words[label].split(), 1), str(i % 7)]), label))
+        if generator.random() < 0.25:
+            rows[-1] = (rows[-1][0], "abc"[generator.integers(3)])
+    folder = tmp_path_factory.mktemp("blurred")
+    data = write_csv(folder / "train.csv", rows)
+    config = TrainConfig(base=str(tiny_base), epochs=6, learning_rate=3e-3, batch_size=8, max_tokens=32, dev_share=0.3)
+    config = replace(config, min_precision=0.9)
+    pipeline.train(config, data, out=folder / "model")
+    return folder
+
+
+def test_the_model_is_stored_calibrated_and_abstains(blurred):
+    manifest = manifest_of(blurred / "model")
+    saved = json.loads((blurred / "model" / "checkpoint" / "calibration.json").read_text())
+    assert manifest["temperature"] == saved["temperature"] != 1
+    assert manifest["thresholds"] == saved["thresholds"]
+    assert set(manifest["thresholds"]) == {saved["abstention"]["threshold"]}
+    assert saved["abstention"]["precision"] >= 0.9
+    classifier = Classifier.load(blurred / "model")
+    texts = [row.text for row in read_rows(blurred / "train.csv")]
+    given = [prediction.label for prediction in classifier.classify(texts)]
+    sure = classifier.score(texts).max(axis=1) >= saved["abstention"]["threshold"]
+    assert [label is not None for label in given] == sure.tolist()
+    assert 0 < sure.sum() < len(texts)
+
+
+def test_exported_again_it_is_the_same_model(blurred, tmp_path):
+    """What was fitted lies beside the weights, and PyTorch applies it too."""
+    checkpoint = blurred / "model" / "checkpoint"
+    done = run_command(
+        "export", checkpoint, "--data", blurred / "train.csv", "--label-column", "label", "--out", tmp_path / "again"
+    )
+    assert done.returncode == 0, done.stderr
+    first, again = manifest_of(blurred / "model"), manifest_of(tmp_path / "again")
+    assert (again["temperature"], again["thresholds"]) == (first["temperature"], first["thresholds"])
+    assert again["base_model"] == first["base_model"]
+    in_graph = pipeline.evaluate(blurred / "model", blurred / "train.csv", precision="fp32")
+    in_pytorch = pipeline.evaluate(checkpoint, blurred / "train.csv")
+    assert in_pytorch.ece == pytest.approx(in_graph.ece, abs=1e-4)
+
+
+def test_a_precision_is_wanted_of_one_label_a_sentence_only(tmp_path, sentences):
+    done = run_command("train", sentences, "--multi-label", "--min-precision", "0.9", "--out", tmp_path / "m")
+    assert done.returncode == 2
+    assert "--min-precision" in done.stderr

@@ -1,0 +1,162 @@
+"""Scores that mean what they say: temperature, thresholds and abstaining, fitted on rows held out from learning."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from inference.classifier import sigmoid, softmax
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+FILE = "calibration.json"  # beside a checkpoint's weights, so that exporting it again loses nothing
+COLDEST, HOTTEST = 0.05, 20.0  # of a fitted temperature
+THRESHOLDS = np.round(np.arange(0.01, 1.0, 0.01), 2)  # that are tried
+PRIOR_ROWS = 5.0  # rows of a label that every threshold is fitted with besides its own
+
+
+@dataclass(frozen=True)
+class Abstention:
+    """From which confidence on a model is as precise as was wanted, and how often it answers then."""
+
+    min_precision: float  # wanted
+    threshold: float  # probability of the best label from which it is given
+    precision: float  # on the rows the threshold was fitted on
+    coverage: float  # share of them that is answered
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What stands between the logits of a model and its answers."""
+
+    temperature: float = 1.0  # logits are divided by it
+    thresholds: tuple[float, ...] | None = None  # probability from which a label is given, one a label
+    abstention: Abstention | None = None  # what the thresholds of a model with one label a row were fitted for
+
+    @classmethod
+    def read(cls, folder: Path) -> Calibration:
+        """Return the calibration that was saved in the folder of a checkpoint, or none at all."""
+        file = folder / FILE
+        if not file.is_file():
+            return cls()
+        saved = json.loads(file.read_bytes())
+        return cls(
+            saved["temperature"],
+            None if saved["thresholds"] is None else tuple(saved["thresholds"]),
+            None if saved["abstention"] is None else Abstention(**saved["abstention"]),
+        )
+
+    def write(self, folder: Path) -> None:
+        """Save in the folder of a checkpoint."""
+        (folder / FILE).write_text(json.dumps(self.to_json(), indent=2) + "\n", encoding="utf-8")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+def fit(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.bool_],
+    *,
+    multi_label: bool = False,
+    min_precision: float | None = None,
+) -> Calibration:
+    """
+    Fit everything on rows that nothing was learnt from.
+
+    Args:
+        logits: Shape (rows, labels).
+        truth: Which row has which label, shape (rows, labels).
+        multi_label: A row may have several labels, or none.
+        min_precision: Share of the answers that must be right, where a row has one label: the others are not given.
+    """
+    temperature = fit_temperature(logits, truth, multi_label=multi_label)
+    scaled = logits.astype(np.float32) / np.float32(temperature)
+    if multi_label:
+        return Calibration(temperature, fit_thresholds(sigmoid(scaled), truth))
+    abstention = fit_abstention(softmax(scaled), truth, min_precision=min_precision) if min_precision else None
+    return Calibration(temperature, (abstention.threshold,) * truth.shape[1] if abstention else None, abstention)
+
+
+def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.bool_], *, multi_label: bool = False) -> float:
+    """
+    Return the temperature under which the true labels are likeliest (Guo et al. 2017, arXiv:1706.04599).
+
+    Args:
+        logits: Shape (rows, labels); without rows the temperature is 1.
+        truth: Which row has which label, shape (rows, labels).
+        multi_label: Every label is a decision of its own.
+    """
+    if not len(logits):
+        return 1.0
+    scores = logits.astype(np.float64)
+
+    def surprise(log_temperature: float) -> float:
+        scaled = scores / np.exp(log_temperature)
+        if multi_label:
+            return float(np.logaddexp(0.0, np.where(truth, -scaled, scaled)).mean())
+        return float(-log_softmax(scaled, axis=1)[truth].mean())
+
+    found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def fit_thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.bool_]) -> tuple[float, ...]:
+    """
+    Return for each label the probability from which giving it makes the best F1, in hundredths.
+
+    A label with few rows has its best threshold by chance, so each is fitted with `PRIOR_ROWS` rows more that behave
+    as the rows of all labels together do.
+
+    Args:
+        probabilities: Shape (rows, labels); without rows every threshold is 0.5.
+        truth: Shape (rows, labels).
+    """
+    if not truth.any():
+        return tuple([0.5] * truth.shape[1])
+    given = np.stack([(probabilities >= threshold).sum(axis=0) for threshold in THRESHOLDS])  # (thresholds, labels)
+    hits = np.stack([((probabilities >= threshold) & truth).sum(axis=0) for threshold in THRESHOLDS])
+    support = truth.sum(axis=0)
+    prior = PRIOR_ROWS / support.sum()
+    f1 = (
+        2
+        * (hits + prior * hits.sum(axis=1, keepdims=True))
+        / (given + prior * given.sum(axis=1, keepdims=True) + support + PRIOR_ROWS)
+    )
+    best: list[float] = THRESHOLDS[f1.argmax(axis=0)].tolist()
+    return tuple(best)
+
+
+def fit_abstention(
+    probabilities: NDArray[np.float32], truth: NDArray[np.bool_], *, min_precision: float
+) -> Abstention | None:
+    """
+    Return the threshold that answers most rows among those that are as precise as is wanted; None if none is.
+
+    Args:
+        probabilities: Shape (rows, labels), of a model that gives one label a row.
+        truth: Shape (rows, labels).
+        min_precision: Share of the answers that must be right.
+    """
+    best = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    right = truth[np.arange(len(truth)), best]
+    order = np.argsort(-confidence, kind="stable")
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+    confidence = confidence[order]
+    # Equal confidences are answered together or not at all.
+    last_of_equals = np.append(confidence[1:] < confidence[:-1], True) if len(order) else np.zeros(0, dtype=bool)
+    reached = np.flatnonzero((precision >= min_precision) & last_of_equals)
+    if not len(reached):
+        return None
+    last = int(reached[-1])
+    return Abstention(min_precision, float(confidence[last]), float(precision[last]), (last + 1) / len(order))
