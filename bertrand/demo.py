@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     if options.serve:
         serve.check_address(options.host, options.port)
     manifest = train(TrainConfig(), example.TRAIN, test=example.TEST, out=options.out)
+    if manifest is None:
+        return 0  # one of several processes: another one goes on
     announce(manifest, options.out)
     current = options.out.parent / "current"
     if not current.is_symlink() and not current.exists():

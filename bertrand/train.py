@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.settings import CHOICES, TrainConfig
+from training.settings import CHOICES, Search, TrainConfig
 
 if TYPE_CHECKING:
     import argparse
@@ -26,6 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, help="rows to measure the finished model on")
     parser.add_argument("--config", type=Path, help="TOML file of settings by their long names; options override it")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished run of the same --out")
+    parser.add_argument(
+        "--search", type=int, metavar="N", help="try N settings, and take the best on the development rows"
+    )
+    parser.add_argument("--search-minutes", type=float, metavar="MINUTES", help="begin no further trial after these")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     settings = parser.add_argument_group("settings")
     texts = {
@@ -35,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "epochs": "passes over the data at most; ends sooner where the development score stops rising",
         "patience": "epochs without a better development score before stopping",
         "learning_rate": "peak of the learning rate in the top layer",
+        "head_learning_rate": "peak of the learning rate in the classifier",
         "layer_decay": "learning rate of each layer as a part of that of the layer above",
         "warmup_ratio": "share of the steps in which the learning rate rises",
         "weight_decay": "of AdamW",
@@ -44,18 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "dev_share": "share of DATA kept to choose the epoch by, where there is no --dev",
         "pooling": "what the classifier reads: the mean of all tokens, or the first one's vector",
         "init": "what of the base is kept: all, the word embeddings only, or nothing",
+        "layers": "lowest layers of the base that are kept",
+        "head_start": "how the classifier starts: at random, or fitted on the vectors that the base gives",
+        "consistency": "weight of the distance between two passes over a sentence (R-Drop); 0: one pass, half the time",
         "freeze": "what does not learn",
         "min_precision": "share of the answers that must be right: texts that are less sure get no label",
+        "teacher": "model folder or checkpoint with the same labels, whose probabilities are learnt too",
+        "few_examples": "auto: with under 30 rows a label and no --dev, cross-validation chooses how to learn",
         "class_weights": "balanced: every label weighs the same, however rare",
     }
-    unset = {"epochs": (int, "chosen by the number of rows"), "min_precision": (float, "every text gets one")}
+    unset = {
+        "layers": (int, "all"),
+        "teacher": (str, "none"),
+        "freeze": (str, "embeddings, where they are pretrained"),
+        "epochs": (int, "chosen by the number of rows"),
+        "min_precision": (float, "every text gets one"),
+    }
     for name, text in texts.items():
         default = getattr(defaults, name)
         kind, shown = unset.get(name, (type(default), default))
         settings.add_argument(
             f"--{name.replace('_', '-')}",
             type=kind,
-            choices=CHOICES.get(name),
+            choices=[choice for choice in CHOICES[name] if choice] if name in CHOICES else None,
             metavar=None if name in CHOICES else kind.__name__.upper(),
             help=f"{text} (default: {shown})",
         )
@@ -70,7 +86,12 @@ def run(options: argparse.Namespace) -> int:
     from training.pipeline import train
 
     out = options.out or Path("models") / options.data.stem
-    manifest = train(config, options.data, dev=options.dev, test=options.test, out=out, resume=options.resume)
+    search = Search(options.search, options.search_minutes) if options.search else None
+    manifest = train(
+        config, options.data, dev=options.dev, test=options.test, out=out, search=search, resume=options.resume
+    )
+    if manifest is None:
+        return 0  # one of several processes: another one speaks
     if options.json:
         print(json.dumps({"model": str(out), "version": manifest.version, "metrics": manifest.metrics}))
     else:

@@ -13,9 +13,12 @@ from scipy.special import log_softmax
 from inference.classifier import sigmoid, softmax
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from training.data import Row
 
 FILE = "calibration.json"  # beside a checkpoint's weights, so that exporting it again loses nothing
 COLDEST, HOTTEST = 0.05, 20.0  # of a fitted temperature
@@ -61,6 +64,14 @@ class Calibration:
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What a model says of rows that it has not learnt from."""
+
+    rows: Sequence[Row]
+    logits: NDArray[np.float32]  # shape (rows, labels)
 
 
 def fit(

@@ -88,9 +88,13 @@ class Checkpoint:
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the probability of every label for every text, shape (len(texts), len(self.labels))."""
-        logits = np.asarray([logits for _, logits, _ in self.run(texts)], dtype=np.float32)
-        logits = logits.reshape(len(texts), len(self.labels)) / np.float32(self.calibration.temperature)
+        logits = self.logits(texts) / np.float32(self.calibration.temperature)
         return sigmoid(logits) if self.problem_type == "multi_label" else softmax(logits)
+
+    def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return what the model says of every text, uncalibrated, shape (len(texts), len(self.labels))."""
+        logits = np.asarray([logits for _, logits, _ in self.run(texts)], dtype=np.float32)
+        return logits.reshape(len(texts), len(self.labels))
 
     def save_tokenizer(self, path: Path) -> None:
         """Write tokenizer.json, complete: it names its padding token and cuts at `max_tokens`."""

@@ -19,6 +19,9 @@ from training.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from training.settings import TrainConfig
+
+FEW = 30  # rows a label, from which on a share of them can be spared for development
 LABEL_SEPARATOR = "|"  # between the labels of one row, where a row may have several
 
 
@@ -120,6 +123,12 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     train += [row for row in dev if row.text in orphans]
     shuffle(train)
     return train, [row for row in dev if row.text not in orphans]
+
+
+def are_few(rows: Sequence[Row], config: TrainConfig) -> bool:
+    """Say whether rows are too few to spare some for development, and of the kind that `training.few` learns from."""
+    suits = not config.multi_label and config.pooling == "mean" and config.init == "pretrained"
+    return suits and config.few_examples == "auto" and len(rows) < FEW * len(label_names(rows))
 
 
 def check_trainable(rows: Sequence[Row], path: str | Path) -> None:

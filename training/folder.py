@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from inference import artifact
 from inference.classifier import Classifier
 from training import gates, report
-from training.calibration import Calibration, fit
+from training.calibration import Calibration, Unseen, fit
 from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
@@ -31,7 +31,7 @@ def build(
     base_model: str,
     probe_texts: Sequence[str],
     labelled: Mapping[str, Sequence[Row]],
-    held_out: Sequence[Row] = (),
+    held_out: Sequence[Row] | Unseen = (),
     min_precision: float | None = None,
     record: Path | None = None,
 ) -> artifact.Manifest:
@@ -44,8 +44,9 @@ def build(
         base_model: What the checkpoint was fine-tuned from, for the record.
         probe_texts: Real rows for the gates.
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
-        held_out: Rows to calibrate on, which nothing was learnt from; without them the checkpoint's calibration stays.
-        min_precision: Share of the answers that must be right, on `held_out`: texts that are less sure get no label.
+        held_out: Rows to calibrate on, which nothing was learnt from, or what cross-validation says of those that were;
+            without any the checkpoint's calibration stays.
+        min_precision: Share of the answers that must be right, on those rows: texts that are less sure get no label.
         record: train.json of the run that made the checkpoint, if it was ours.
 
     An int8 graph that fails a gate is left out, and said to be; the model is as good without it.
@@ -85,7 +86,9 @@ def build(
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
         if held_out:
-            calibration = _calibrate(classifier, held_out, min_precision)
+            if not isinstance(held_out, Unseen):
+                held_out = Unseen(held_out, classifier.logits([row.text for row in held_out]))
+            calibration = _calibrate(checkpoint, held_out, min_precision)
             values |= _in_manifest(checkpoint, calibration)
             artifact.write_manifest(staging, **values)
             classifier = Classifier.load(staging, precision="fp32")
@@ -119,21 +122,21 @@ def build(
         return artifact.write_manifest(staging, **values)
 
 
-def _calibrate(classifier: Classifier, rows: Sequence[Row], min_precision: float | None) -> Calibration:
+def _calibrate(checkpoint: Checkpoint, unseen: Unseen, min_precision: float | None) -> Calibration:
     calibration = fit(
-        classifier.logits([row.text for row in rows]),
-        targets(rows, classifier.labels),
-        multi_label=classifier.problem_type == "multi_label",
+        unseen.logits,
+        targets(unseen.rows, checkpoint.labels),
+        multi_label=checkpoint.problem_type == "multi_label",
         min_precision=min_precision,
     )
     if abstention := calibration.abstention:
         _say(
             f"gives a label from a probability of {abstention.threshold:.3f} on: {abstention.precision:.1%} of the "
-            f"answers are right then, and {abstention.coverage:.1%} of the development rows get one"
+            f"answers are right then, and {abstention.coverage:.1%} of {len(unseen.rows)} unseen rows get one"
         )
     elif min_precision:
         _say(
-            f"warning: at no probability are {min_precision:.1%} of the answers on the {len(rows)} development rows "
+            f"warning: at no probability are {min_precision:.1%} of the answers on {len(unseen.rows)} unseen rows "
             "right, so every text gets a label"
         )
     return calibration

@@ -36,6 +36,7 @@ class _MeanPooled:
         super().__init__(config)  # type: ignore[call-arg]
         self.num_labels = config.num_labels
         setattr(self, self.base_model_prefix, self.encoder(config))  # type: ignore[attr-defined]
+        self.pooled_length = getattr(config, "pooled_length", None)
         self.dropout = nn.Dropout(getattr(config, "hidden_dropout_prob", getattr(config, "dropout", 0.1)))
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()  # type: ignore[attr-defined]
@@ -60,7 +61,26 @@ class _MeanPooled:
             output_attentions=output_attentions,
             return_dict=True,
         )
-        states = output.last_hidden_state  # (batch, tokens, hidden)
+        with torch.autocast(input_ids.device.type, enabled=False):  # type: ignore[union-attr]
+            logits = self.classifier(self.dropout(self.pool(output.last_hidden_state.float(), attention_mask)))
+        return SequenceClassifierOutput(
+            loss=None if labels is None else self._loss(logits, labels),
+            logits=logits,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
+
+    def pool(self, states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """
+        Return what the classifier reads: the mean of each text's token vectors, shape (batch, hidden).
+
+        Where the configuration has a `pooled_length`, every mean is scaled to it: pretraining that compared sentences
+        by their cosine left no meaning in lengths.
+
+        Args:
+            states: Token vectors, shape (batch, tokens, hidden).
+            attention_mask: 1 for tokens, 0 for padding, shape (batch, tokens); None where nothing is padded.
+        """
         mask = (
             torch.ones_like(states[..., :1])
             if attention_mask is None
@@ -70,13 +90,10 @@ class _MeanPooled:
         # them, so that no last bit of a score depends on the length of a neighbour in the batch.
         weights = (mask / mask.sum(dim=1, keepdim=True)).transpose(1, 2)  # (batch, 1, tokens)
         pooled = torch.matmul(weights, states).squeeze(1)  # (batch, hidden)
-        logits = self.classifier(self.dropout(pooled))
-        return SequenceClassifierOutput(
-            loss=None if labels is None else self._loss(logits, labels),
-            logits=logits,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
-        )
+        if self.pooled_length:
+            square = torch.matmul(pooled.unsqueeze(1), pooled.unsqueeze(2)).squeeze(2)  # (batch, 1)
+            pooled = pooled * (self.pooled_length * torch.rsqrt(square))
+        return pooled
 
     def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if self.config.problem_type == "multi_label_classification":  # type: ignore[attr-defined]

@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING
 
 from inference import artifact
 from inference.classifier import Classifier
-from inference.errors import ArtifactError
+from inference.errors import ArtifactError, InputError
 from training.base import token_counter
 from training.checks import Table, check, clean
-from training.data import WRITERS, check_known, check_trainable, label_names, read_rows, split, write_rows
+from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
 from training.metrics import Scorer, score
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from training.calibration import Unseen
     from training.checks import Checked
     from training.data import Row
     from training.gates import Gate
     from training.metrics import Metrics
-    from training.settings import TrainConfig
+    from training.settings import Search, TrainConfig
 
 
 def train(
@@ -32,10 +38,14 @@ def train(
     out: Path,
     dev: Path | None = None,
     test: Path | None = None,
+    search: Search | None = None,
     resume: bool = False,
-) -> artifact.Manifest:
+) -> artifact.Manifest | None:
     """
     Fine-tune on a file of labelled sentences and write the model folder `out`.
+
+    With fewer than 30 rows a label (see `training.few`), and no rows to choose by, all of them are learnt from. Under
+    `torchrun` or `accelerate launch` the first process alone makes the folder; the others return None.
 
     Args:
         config: The settings of the run.
@@ -43,6 +53,7 @@ def train(
         out: Becomes the model folder; a model that is there is replaced in one step.
         dev: Rows to choose the best epoch by; by default a share of `data`.
         test: Rows to measure the finished model on.
+        search: Try several settings, and take what was best on the development rows.
         resume: Go on with the unfinished run of the same `out`.
 
     Raises:
@@ -59,36 +70,53 @@ def train(
     for path in (dev, test):
         if path:
             check_known(tables[path].trainable, labels, path)
+    few = not (dev or search or config.teacher) and are_few(train_rows, config)
+    dev_rows: list[Row] = []
     if dev:
         dev_rows = tables[dev].trainable
-    else:
+    elif not few:
         train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
-        if not dev_rows:
-            raise DataError(
-                f"{data}: every label has one row only, so none is left to choose the epoch by; name a --dev"
-            )
+    if not dev and len({row.text for row in train_rows}) == len(labels) and not config.multi_label:
+        raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
     test_rows = tables[test].trainable if test else []
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
     from training.checkpoint import Checkpoint
+    from training.few import fine_tune_few
     from training.folder import build
-    from training.train import RUN_FILE, fine_tune
+    from training.search import search as look_for
+    from training.train import RUN_FILE, fine_tune, is_first_process
 
     _quiet_transformers()
-    load_config(config.base)  # the last thing that may be wrong with what was asked for
+    load_config(config.base)
+    teacher = _teach(config.teacher, train_rows, labels) if config.teacher else None
     for finding in _check(config, tables[data], tables[test] if test else None).findings:
         if finding.level == "error":
             raise DataError(f"{data}: {finding.message}")
-        if finding.level == "warning":
+        if finding.level == "warning" and is_first_process():
             print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
-    print(
-        f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
-        f"{len(labels)} labels",
-        file=sys.stderr,
-    )
+    if is_first_process():
+        print(
+            f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
+            f"{len(labels)} labels",
+            file=sys.stderr,
+        )
     work = out.parent / f".{out.name}.training"
-    best = fine_tune(config, train_rows, dev_rows, work, resume=resume)
+    held_out: Sequence[Row] | Unseen = dev_rows
+    if few:
+        print(
+            f"few examples, {len(train_rows) / len(labels):.1f} a label: all of them are learnt from, and "
+            "cross-validation chooses how; --few-examples off, or a --dev, learns as from many",
+            file=sys.stderr,
+        )
+        best, held_out = fine_tune_few(config, train_rows, work, resume=resume)
+    elif search:
+        best = look_for(search, config, train_rows, dev_rows, work, teacher=teacher, resume=resume)
+    else:
+        best = fine_tune(config, train_rows, dev_rows, work, teacher=teacher, resume=resume)
+    if not is_first_process():
+        return None
     texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
     manifest = build(
         Checkpoint.load(str(best)),
@@ -96,7 +124,7 @@ def train(
         base_model=config.base,
         probe_texts=texts,
         labelled={"dev": dev_rows, "test": test_rows},
-        held_out=dev_rows,
+        held_out=held_out,
         min_precision=config.min_precision,
         record=best / RUN_FILE,
     )
@@ -197,14 +225,7 @@ def evaluate(
         ArtifactError: `model` is neither, or damaged.
         DataError: `data` cannot be read, or has labels that the model does not know.
     """
-    scorer: Scorer
-    if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
-        _quiet_transformers()
-        from training.checkpoint import Checkpoint
-
-        scorer = Checkpoint.load(str(model))
-    else:
-        scorer = Classifier.load(model, precision=precision)
+    scorer = _scorer(model, precision)
     return score(scorer, _read_for(scorer, data, text_column, label_column))
 
 
@@ -237,6 +258,30 @@ def check_data(
     rows = clean(table, other)
     write_rows(cleaned, rows, text_column=config.text_column, label_column=config.label_column)
     return checked, len(rows)
+
+
+def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.float32]:
+    """Return what a teacher says of rows: probabilities, shape (rows, labels), labels in the order that is given."""
+    scorer = _scorer(Path(teacher))
+    if sorted(scorer.labels) != sorted(labels):
+        differing = sorted(set(scorer.labels) ^ set(labels))
+        raise InputError(
+            f"--teacher {teacher}: knows {len(scorer.labels)} labels, the rows {len(labels)}, and {differing[0]!r} "
+            "is in one only; expected a model of the same labels"
+        )
+    print(f"asking the teacher about {len(rows)} rows", file=sys.stderr)
+    order = [scorer.labels.index(label) for label in labels]
+    return scorer.score([row.text for row in rows])[:, order]
+
+
+def _scorer(model: Path, precision: str = "fp32") -> Scorer:
+    """Load a model folder, or a PyTorch checkpoint."""
+    if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
+        _quiet_transformers()
+        from training.checkpoint import Checkpoint
+
+        return Checkpoint.load(str(model))
+    return Classifier.load(model, precision=precision)
 
 
 def _check(config: TrainConfig, table: Table, against: Table | None) -> Checked:

@@ -10,7 +10,9 @@ DEFAULT_BASE = "minilm"
 CHOICES = {
     "pooling": ("mean", "first"),
     "init": ("pretrained", "types", "random"),
-    "freeze": ("none", "embeddings", "encoder"),
+    "head_start": ("random", "fitted"),
+    "freeze": ("none", "embeddings", "encoder", None),
+    "few_examples": ("auto", "off"),
     "class_weights": ("none", "balanced"),
 }
 
@@ -23,6 +25,7 @@ class TrainConfig:
     epochs: int | None = None  # at most: early stopping ends sooner; None: see `max_epochs`
     patience: int = 4  # epochs without a better development score before stopping
     learning_rate: float = 1e-4  # peak in the top layer, reached after warm-up, then linear to 0
+    head_learning_rate: float = 1e-3  # peak in the classifier
     layer_decay: float = 0.9  # learning rate of each layer, as a part of that of the layer above
     warmup_ratio: float = 0.1  # share of all optimiser steps
     weight_decay: float = 0.01
@@ -32,21 +35,41 @@ class TrainConfig:
     dev_share: float = 0.1  # of the training rows, where no development file is given
     pooling: str = "mean"  # what the classifier reads: the mean of all tokens, or the first token as stock BERT does
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
-    freeze: str = "none"  # encoder: all but the classifier's own weights
+    head_start: str = "random"  # fitted: as logistic regression on the base's vectors
+    layers: int | None = None  # lowest of the base that are kept; None: all
+    consistency: float = 1.0  # weight of the distance of two passes with other neurons dropped (R-Drop); 0: one pass
+    freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `frozen`
+    teacher: str | None = None  # model folder or checkpoint whose probabilities are learnt too
+    few_examples: str = "auto"  # with fewer than 30 rows a label, cross-validation chooses how to learn; off: as ever
     class_weights: str = "none"  # balanced: every label weighs the same in the loss
     min_precision: float | None = None  # share of the answers that must be right; less sure texts get no label
     multi_label: bool = False
     text_column: str = "text"
     label_column: str = "label"
 
+    @property
+    def frozen(self) -> str:
+        """
+        Return what does not learn.
+
+        Where nothing is set, pretrained embeddings: they are more than half of a small BERT's weights, and what rows do
+        not mention could only drift away from what they do.
+        """
+        return self.freeze or ("none" if self.init == "random" else "embeddings")
+
+    @property
+    def selection(self) -> str:
+        """Return the score on the development rows that chooses: macro-F1 where labels are to weigh the same."""
+        return "macro_f1" if self.multi_label or self.class_weights == "balanced" else "accuracy"
+
     def max_epochs(self, rows: int) -> int:
         """
         Return how often to pass over `rows` rows at most.
 
-        Where nothing is set: 5 times, and often enough for 500 steps, since fine-tuning on few rows fails for want
-        of steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
+        Where nothing is set: for 100,000 sentences in all, but 3 to 8 times, and often enough for 500 steps, since
+        fine-tuning on few rows fails for want of steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
         """
-        return self.epochs or max(5, math.ceil(500 * self.batch_size / rows))
+        return self.epochs or max(3, min(8, 100_000 // rows), math.ceil(500 * self.batch_size / rows))
 
     def __post_init__(self) -> None:
         """
@@ -57,11 +80,14 @@ class TrainConfig:
         """
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
-                _refuse(name, value, f"one of {', '.join(choices)}")
+                _refuse(name, value, f"one of {', '.join(choice for choice in choices if choice)}")
         limits = {
             "epochs": (1, 10_000),
             "patience": (1, 10_000),
             "learning_rate": (1e-9, 1.0),
+            "head_learning_rate": (1e-9, 1.0),
+            "layers": (1, 1000),
+            "consistency": (0.0, 1000.0),
             "layer_decay": (0.01, 1.0),
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
@@ -73,7 +99,7 @@ class TrainConfig:
         }
         for name, (low, high) in limits.items():
             value, whole = getattr(self, name), isinstance(low, int)
-            if value is None and name in ("epochs", "min_precision"):
+            if value is None and name in ("epochs", "layers", "min_precision"):
                 continue
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits or not low <= value <= high:
@@ -81,6 +107,26 @@ class TrainConfig:
                 _refuse(name, value, f"{kind} from {low:g} to {high:g}")
         if self.min_precision and self.multi_label:
             _refuse("min_precision", self.min_precision, "no such setting where a sentence may have several labels")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long to look for settings that do better."""
+
+    trials: int
+    minutes: float | None = None  # after which no further trial begins
+
+    def __post_init__(self) -> None:
+        """
+        Check every value.
+
+        Raises:
+            InputError: one is not what the setting takes; it names the setting.
+        """
+        if self.trials < 1:
+            _refuse("search", self.trials, "a whole number from 1 up")
+        if self.minutes is not None and not self.minutes > 0:
+            _refuse("search_minutes", self.minutes, "a number of minutes above 0")
 
 
 def _refuse(name: str, value: object, expected: str) -> NoReturn:

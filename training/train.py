@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -17,16 +18,21 @@ import transformers
 from tqdm import tqdm
 
 from inference.classifier import sigmoid, softmax
+from inference.errors import InputError
 from training import mean_pooling
 from training.base import family, fetch, load_config
 from training.checkpoint import load_tokenizer, longest_input
 from training.data import label_names
 from training.errors import DataError
+from training.head import fit_head
 from training.metrics import measure, targets
+from training.objective import TEACHER_SHARE, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from training.data import Row
     from training.settings import TrainConfig
@@ -43,20 +49,32 @@ HEAD_SETTINGS = {
     "problem_type",
     "transformers_version",
 }
+HEAD = -1  # the layer above the encoder's highest
+EVAL_BATCH = 32
+POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
 
 def fine_tune(
-    config: TrainConfig, train: Sequence[Row], dev: Sequence[Row], work: Path, *, resume: bool = False
+    config: TrainConfig,
+    train: Sequence[Row],
+    dev: Sequence[Row],
+    work: Path,
+    *,
+    teacher: NDArray[np.float32] | None = None,
+    resume: bool = False,
 ) -> Path:
     """
     Fine-tune a base model and return the folder of the checkpoint that was best on the development rows.
 
+    Under `torchrun` or `accelerate launch` every process calls this, and takes its share of each batch.
+
     Args:
         config: The settings of the run.
         train: Rows to learn from.
-        dev: Rows to choose the best epoch by.
+        dev: Rows to choose the best epoch by; without any, the last one is taken.
         work: Folder of the run; keeps a state for every epoch, so that a killed run can go on.
+        teacher: What another model says of `train`: probabilities, shape (rows, labels), labels in alphabetical order.
         resume: Go on from the last state in `work`; start anew where there is none.
 
     Raises:
@@ -68,7 +86,13 @@ def fine_tune(
     tokenizer = load_tokenizer(config.base)
 
     run = {"config": asdict(config), "train_rows": _fingerprint(train), "dev_rows": _fingerprint(dev)}
-    state = _open_work(work, run, resume=resume)
+    arguments = _arguments(
+        config, work, epochs=config.max_epochs(len(train)), choose=bool(dev)
+    )  # joins the other processes, if there are any
+    with arguments.main_process_first(desc="opening the folder of the run"):
+        if arguments.should_save:
+            _open_work(work, run, resume=resume)
+        state = _last_state(work)
     best = work / "best"
     if state and (best / RUN_FILE).is_file():  # written last: training had ended
         return best
@@ -76,32 +100,64 @@ def fine_tune(
     transformers.set_seed(config.seed)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
     model = _model(config, base, labels)
+    truth = targets(train, labels)
+    objective = Objective.of(
+        truth,
+        multi_label=config.multi_label,
+        consistency=config.consistency,
+        balanced=config.class_weights == "balanced",
+    )
+    data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
+    collate = transformers.DataCollatorWithPadding(tokenizer)
+    fitted = config.pooling == "mean" and config.head_start == "fitted"
+    if fitted and not state:
+        _fit_head(model, data, collate, objective)
+    if teacher is not None:
+        data = [item | {"teacher": row.tolist()} for item, row in zip(data, teacher, strict=True)]
 
-    trainer = transformers.Trainer(
+    trainer = _Trainer(
         model=model,
-        args=_arguments(config, work, config.max_epochs(len(train))),
-        train_dataset=_tokenized(train, labels, tokenizer, multi_label=config.multi_label),
-        eval_dataset=_tokenized(dev, labels, tokenizer, multi_label=config.multi_label),
-        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        args=arguments,
+        objective=objective,
+        train_dataset=data,
+        eval_dataset=_tokenized(dev, targets(dev, labels), tokenizer, multi_label=config.multi_label),
+        data_collator=collate,
         compute_metrics=_scorer(labels, multi_label=config.multi_label),
-        compute_loss_func=_weighted_loss(train, labels, config) if config.class_weights == "balanced" else None,
         optimizers=(_optimizer(model, config), None),
-        callbacks=[transformers.EarlyStoppingCallback(config.patience), _Progress()],
+        callbacks=[*([transformers.EarlyStoppingCallback(config.patience)] if dev else []), _Progress()],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     with warnings.catch_warnings():
         # Some file systems order states by number, which is the order they were made in.
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        trainer.train(resume_from_checkpoint=str(state) if state else None)
+        if not (fitted and config.frozen == "encoder"):
+            trainer.train(resume_from_checkpoint=str(state) if state else None)
+        elif dev:  # fitted, there is nothing left to learn
+            trainer.evaluate()
 
     trainer.save_model(str(best))
-    tokenizer.save_pretrained(str(best))
-    (best / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
-    history = _history(trainer.state.log_history)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    record = run | {"history": history, "precision": "bfloat16" if has_bfloat16() else "float32", "versions": versions}
-    (best / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if arguments.should_save:
+        tokenizer.save_pretrained(str(best))
+        (best / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
+        record = run | {
+            "history": _history(trainer.state.log_history),
+            "precision": "bfloat16" if has_bfloat16() else "float32",
+            "processes": arguments.world_size,
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        }
+        (best / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return best
+
+
+def is_first_process() -> bool:
+    """Say whether this is the only process of the run, or the one among several that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def note(checkpoint: Path, **values: Any) -> None:
+    """Add to the record of the run that made a checkpoint."""
+    record = json.loads((checkpoint / RUN_FILE).read_bytes()) | values
+    (checkpoint / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def has_bfloat16() -> bool:
@@ -112,8 +168,8 @@ def has_bfloat16() -> bool:
     )
 
 
-def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> Path | None:
-    """Prepare the folder of a run and return the state to go on from, if there is one."""
+def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
+    """Prepare the folder of a run: empty, or as an unfinished run of the same settings and data left it."""
     record = work / RUN_FILE
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
@@ -129,17 +185,22 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> Path | None:
             raise DataError(
                 f"{work}: cannot resume, {'; '.join(changed)}; use what the unfinished run used, or leave out --resume"
             )
-        states = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-        # The trainer's own state is written last: without it the folder is half a state.
-        whole = [path for path in states if (path / "trainer_state.json").is_file()]
-        print(f"resuming after {whole[-1].name}" if whole else "resuming from the start", file=sys.stderr)
-        return whole[-1] if whole else None
+        state = _last_state(work)
+        print(f"resuming after {state.name}" if state else "resuming from the start", file=sys.stderr)
+        return
     if resume:
         print("no unfinished run to resume; starting anew", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     record.write_text(json.dumps(run, ensure_ascii=False), encoding="utf-8")
-    return None
+
+
+def _last_state(work: Path) -> Path | None:
+    """Return the state to go on from, if there is one."""
+    states = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    # The trainer's own state is written last: without it the folder is half a state.
+    whole = [path for path in states if (path / "trainer_state.json").is_file()]
+    return whole[-1] if whole else None
 
 
 def _fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
@@ -152,6 +213,12 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
     own = config.pooling == "mean"
     settings = {key: value for key, value in base.to_dict().items() if key not in HEAD_SETTINGS}
     kind = kinds[family(base)].config_class if own else transformers.CONFIG_MAPPING[family(base)]
+    if own:
+        settings["pooled_length"] = POOLED_LENGTH
+    if config.layers:
+        settings["n_layers" if family(base) == "distilbert" else "num_hidden_layers"] = config.layers
+    # Attention that drops its own weights has no fast kernel; what it reads and what it gives are dropped all the same.
+    settings["attention_dropout" if family(base) == "distilbert" else "attention_probs_dropout_prob"] = 0.0
     head = kind(
         **settings,
         id2label=dict(enumerate(labels)),
@@ -177,31 +244,38 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         "none": [],
         "embeddings": [model.base_model.embeddings],
         "encoder": [model.base_model],
-    }[config.freeze]
+    }[config.frozen]
     for module in frozen:
         module.requires_grad_(requires_grad=False)
     return model
 
 
-def _arguments(config: TrainConfig, work: Path, epochs: int) -> transformers.TrainingArguments:
+def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) -> transformers.TrainingArguments:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # told by torchrun and accelerate
+    if config.batch_size % processes:
+        raise InputError(
+            f"--batch-size is {config.batch_size}; expected a multiple of {processes}, the number of processes"
+        )
     return transformers.TrainingArguments(
         output_dir=str(work),
         num_train_epochs=epochs,
         learning_rate=config.learning_rate,
         warmup_ratio=config.warmup_ratio,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=32,
+        per_device_train_batch_size=config.batch_size // processes,
+        per_device_eval_batch_size=EVAL_BATCH,
         group_by_length=True,
+        remove_unused_columns=False,  # the loss reads what the model does not
         bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend="gloo" if processes > 1 and not torch.cuda.is_available() else None,
         seed=config.seed,
-        eval_strategy="epoch",
+        eval_strategy="epoch" if choose else "no",
         save_strategy="epoch",
         logging_strategy="epoch",
         save_total_limit=1,  # and the best one, which the trainer keeps beside it
-        load_best_model_at_end=True,
+        load_best_model_at_end=choose,
         restore_callback_states_from_checkpoint=True,  # a resumed run goes on counting epochs without a better score
-        metric_for_best_model="macro_f1" if config.multi_label else "accuracy",
+        metric_for_best_model=config.selection if choose else None,
         disable_tqdm=True,
         report_to=[],
     )
@@ -220,14 +294,14 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
         if not parameter.requires_grad:
             continue
         layer = re.search(r"\.layer\.(\d+)\.", name)
-        below = layers if ".embeddings." in name else layers - 1 - int(layer[1]) if layer else 0
+        below = layers if ".embeddings." in name else layers - 1 - int(layer[1]) if layer else HEAD
         decays = parameter.dim() > 1  # not biases, nor the scales of layer normalisation
         groups.setdefault((below, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": config.learning_rate * config.layer_decay**below,
+                "lr": config.head_learning_rate if below == HEAD else config.learning_rate * config.layer_decay**below,
                 "weight_decay": config.weight_decay * decays,
             }
             for (below, decays), parameters in groups.items()
@@ -236,9 +310,10 @@ def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
     )
 
 
-def _tokenized(rows: Sequence[Row], labels: Sequence[str], tokenizer: Any, *, multi_label: bool) -> Any:
-    encoded = tokenizer([row.text for row in rows], truncation=True)["input_ids"]
-    truth = targets(rows, labels)
+def _tokenized(
+    rows: Sequence[Row], truth: NDArray[np.bool_], tokenizer: Any, *, multi_label: bool
+) -> list[dict[str, Any]]:
+    encoded = tokenizer([row.text for row in rows], truncation=True)["input_ids"] if rows else []
     goals = truth.astype(np.float32) if multi_label else truth.argmax(axis=1)
     return [{"input_ids": ids, "labels": goal.tolist()} for ids, goal in zip(encoded, goals, strict=True)]
 
@@ -255,33 +330,59 @@ def _scorer(labels: Sequence[str], *, multi_label: bool) -> Any:
     return score
 
 
-def _weighted_loss(train: Sequence[Row], labels: Sequence[str], config: TrainConfig) -> Any:
-    truth = targets(train, labels)
-    counts = torch.from_numpy(truth.sum(axis=0)).float()
+def _fit_head(model: Any, data: Sequence[dict[str, Any]], collate: Any, objective: Objective) -> None:
+    """Start with the best classifier of the vectors that pretraining gives (Kumar et al. 2022, arXiv:2202.10054)."""
+    order = sorted(range(len(data)), key=lambda i: len(data[i]["input_ids"]))
+    batches = [[data[i] for i in order[start : start + EVAL_BATCH]] for start in range(0, len(order), EVAL_BATCH)]
+    vectors, goals = [], []
+    model.eval()
+    with torch.no_grad():
+        for batch in map(collate, batches):
+            inputs = {name: values for name, values in batch.items() if name not in ("labels", "teacher")}
+            states = model.base_model(**inputs).last_hidden_state
+            vectors.append(model.pool(states, inputs["attention_mask"]))
+            goals.append(batch["labels"])
+    fit_head(model.classifier, torch.cat(vectors), torch.cat(goals), objective)
 
-    if config.multi_label:
-        positive = (len(truth) - counts) / counts  # as if every label were on half of the rows
 
-        def multi(outputs: Any, goals: Any, num_items_in_batch: Any = None) -> Any:  # noqa: ARG001
-            return torch.nn.functional.binary_cross_entropy_with_logits(
-                outputs["logits"].float(), goals, pos_weight=positive.to(goals.device)
-            )
+class _Trainer(transformers.Trainer):  # type: ignore[misc]
+    """Transformers' trainer with our loss."""
 
-        return multi
+    def __init__(self, *arguments: Any, objective: Objective, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.objective = objective
 
-    weights = len(truth) / (len(labels) * counts)
-
-    def single(outputs: Any, goals: Any, num_items_in_batch: Any = None) -> Any:  # noqa: ARG001
-        return torch.nn.functional.cross_entropy(outputs["logits"].float(), goals, weight=weights.to(goals.device))
-
-    return single
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002
+    ) -> Any:
+        """Return the loss of a batch: in training of two passes over it, if they are to agree."""
+        goals, teacher = inputs["labels"], inputs.get("teacher")
+        inputs = {name: values for name, values in inputs.items() if name not in ("labels", "teacher")}
+        twice = model.training and self.objective.consistency > 0
+        if twice:
+            inputs = {name: values.repeat(2, 1) for name, values in inputs.items()}
+            goals = goals.repeat(2, *[1] * (goals.dim() - 1))
+        outputs = model(**inputs)
+        logits = outputs["logits"].float()
+        loss = self.objective.loss(logits, goals)
+        if model.training and teacher is not None:
+            teacher = teacher.repeat(2, 1) if twice else teacher
+            loss = (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * self.objective.follow(logits, teacher)
+        if twice:
+            loss = loss + self.objective.consistency * self.objective.distance(*logits.chunk(2))
+        return (loss, outputs) if return_outputs else loss
 
 
 def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """Merge what the trainer logged of each epoch: training loss, development loss and scores."""
     epochs: dict[float, dict[str, float]] = {}
     for entry in log:
-        epoch = epochs.setdefault(entry["epoch"], {"epoch": entry["epoch"]})
+        number = entry.get("epoch") or 0.0
+        epoch = epochs.setdefault(number, {"epoch": number})
         names = {
             "loss": "loss",
             "eval_loss": "dev_loss",
@@ -289,26 +390,27 @@ def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
             "eval_macro_f1": "dev_macro_f1",
         }
         epoch.update({ours: entry[theirs] for theirs, ours in names.items() if theirs in entry})
-    return [epoch for epoch in epochs.values() if "dev_accuracy" in epoch]
+    return [epoch for epoch in epochs.values() if "loss" in epoch or "dev_accuracy" in epoch]
 
 
 class _Progress(transformers.TrainerCallback):  # type: ignore[misc]
-    """A bar on a terminal, and a line an epoch everywhere; both on stderr."""
+    """A bar on a terminal, and a line an epoch everywhere; both on stderr, of one process."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, unit="step", disable=not sys.stderr.isatty(), leave=False
-        )
+        hidden = not sys.stderr.isatty() or not state.is_world_process_zero
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=hidden, leave=False)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self.bar.update(state.global_step - self.bar.n)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:  # noqa: ARG002
-        self.bar.write(
-            f"epoch {state.epoch:g} of {state.num_train_epochs}: development accuracy "
-            f"{metrics['eval_accuracy']:.4f}, macro-F1 {metrics['eval_macro_f1']:.4f}, loss {metrics['eval_loss']:.4f}",
-            file=sys.stderr,
-        )
+        if state.is_world_process_zero:
+            self.bar.write(
+                f"epoch {state.epoch:g} of {state.num_train_epochs}: development accuracy "
+                f"{metrics['eval_accuracy']:.4f}, macro-F1 {metrics['eval_macro_f1']:.4f}, "
+                f"loss {metrics['eval_loss']:.4f}",
+                file=sys.stderr,
+            )
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         self.bar.close()

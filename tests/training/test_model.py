@@ -14,6 +14,7 @@ import pytest
 import transformers
 
 from inference import ArtifactError, Classifier, InputError
+from inference.classifier import softmax
 from tests.support import ROOT, make_base, manifest_of, run_command, write_csv
 from training import gates, pipeline
 from training.checkpoint import Checkpoint
@@ -90,9 +91,10 @@ def test_the_checkpoint_loads_outside_bertrand_with_its_labels(model_folder, cla
     loaded = outside(model_folder, "yes", *PROBES[:3], HF_HOME=str(tmp_path))
     refused = outside(model_folder, "no", *PROBES[:3], HF_HOME=str(tmp_path))
 
-    for line, ours in zip(loaded.stdout.splitlines(), classifier.classify(PROBES[:3]), strict=True):
-        assert line.split()[0] == ours.label
-        assert float(line.split()[1]) == pytest.approx(ours.score, abs=1e-4)
+    uncalibrated = softmax(classifier.logits(PROBES[:3]))
+    for line, ours in zip(loaded.stdout.splitlines(), uncalibrated, strict=True):
+        assert line.split()[0] == classifier.labels[ours.argmax()]
+        assert float(line.split()[1]) == pytest.approx(ours.max(), abs=1e-4)
     assert refused.returncode != 0
     assert "trust_remote_code" in refused.stderr
 
@@ -103,12 +105,9 @@ def test_with_first_token_pooling_the_checkpoint_is_a_stock_one(tmp_path, tiny_b
 
     loaded = outside(tmp_path / "out", "no", *PROBES[:3])
 
-    for line, ours in zip(
-        loaded.stdout.splitlines(),
-        Classifier.load(tmp_path / "out", precision="fp32").classify(PROBES[:3]),
-        strict=True,
-    ):
-        assert float(line.split()[1]) == pytest.approx(ours.score, abs=1e-4)
+    uncalibrated = softmax(Classifier.load(tmp_path / "out", precision="fp32").logits(PROBES[:3]))
+    for line, ours in zip(loaded.stdout.splitlines(), uncalibrated, strict=True):
+        assert float(line.split()[1]) == pytest.approx(ours.max(), abs=1e-4)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
@@ -189,6 +188,7 @@ def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
     [
         {"init": "random"},
         {"init": "types"},
+        {"freeze": "none"},
         {"freeze": "encoder"},
         {"freeze": "embeddings"},
         {"class_weights": "balanced"},
@@ -216,6 +216,7 @@ def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tin
         }
         assert query not in same
     else:
+        assert (types in same) == ("freeze" not in settings and settings.get("init") != "random")
         assert (types in close) == (settings.get("init") != "random")
         assert (query in close) == ("init" not in settings)
 

@@ -1,0 +1,203 @@
+"""How a run learns: its loss, its head, few examples, several settings, a teacher, several processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from inference import Classifier, InputError
+from tests.support import ROOT, free_port, manifest_of, run_command, write_csv
+from training import pipeline
+from training.checkpoint import Checkpoint
+from training.data import Row, label_names, read_rows
+from training.few import divide
+from training.head import INVERSE_PENALTY, fit_head
+from training.objective import Objective
+from training.settings import Search, TrainConfig
+
+TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
+
+
+def few_of(sentences, folder, rows):
+    """Keep the first rows of every label."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for row in read_rows(sentences):
+        seen[row.labels[0]] += 1
+        if seen[row.labels[0]] <= rows:
+            kept.append((row.text, row.labels[0]))
+    return write_csv(folder / f"few-{rows}.csv", kept)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_two_passes_that_agree_cost_nothing(multi_label):
+    objective = Objective(multi_label, consistency=1.0)
+    one, other = torch.tensor([[1.0, -2.0, 0.5]]), torch.tensor([[0.0, 1.0, 0.5]])
+    assert objective.distance(one, one).item() == pytest.approx(0, abs=1e-6)
+    assert objective.distance(one, other).item() == pytest.approx(objective.distance(other, one).item())
+    assert objective.distance(one, other).item() > 0.1
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_teacher_is_followed_best_by_its_own_probabilities(multi_label):
+    objective = Objective(multi_label, consistency=0.0)
+    logits = torch.tensor([[1.0, -2.0, 0.5]])
+    taught = torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=-1)
+    at_best = objective.follow(logits, taught).item()
+    assert all(objective.follow(logits + shift, taught).item() > at_best for shift in torch.eye(3) * 0.3)
+
+
+def test_balanced_labels_weigh_the_same():
+    """Nine rows of one label, all wrong, are as bad as one row of the other."""
+    truth = np.array([[1, 0]] * 9 + [[0, 1]], dtype=bool)
+    objective = Objective.of(truth, multi_label=False, consistency=0.0, balanced=True)
+    goals = torch.from_numpy(truth.argmax(axis=1))
+    common_wrong = torch.tensor([[-5.0, 5.0]] * 10)
+    rare_wrong = -common_wrong
+    assert objective.loss(common_wrong, goals).item() == pytest.approx(objective.loss(rare_wrong, goals).item())
+
+
+def test_the_fitted_head_is_logistic_regression():
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(300, 6))
+    vectors = 7 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = (vectors[:, :3] + generator.normal(scale=3, size=(300, 3))).argmax(axis=1)
+    layer = torch.nn.Linear(6, 3)
+    objective = Objective(multi_label=False, consistency=0.0)
+    fit_head(layer, torch.tensor(vectors, dtype=torch.float32), torch.from_numpy(labels), objective)
+    known = LogisticRegression(C=INVERSE_PENALTY / 7**2, tol=1e-8, max_iter=1000).fit(vectors, labels)
+    ours = layer.weight.detach().numpy()
+    np.testing.assert_allclose(ours - ours.mean(axis=0), known.coef_ - known.coef_.mean(axis=0), atol=2e-3)
+
+
+def test_folds_hold_every_row_once_and_copies_together():
+    rows = [Row(f"text {i // 2}", ("abc"[i % 4 // 2 if i < 8 else 2],)) for i in range(20)]
+    rows.append(Row("alone", ("d",)))
+    folds = divide(rows, seed=0)
+    assert sorted(row.text for fold in folds for row in fold) == sorted(row.text for row in rows[:-1])
+    assert all(len({i for i, fold in enumerate(folds) for row in fold if row.text == text.text}) <= 1 for text in rows)
+    assert len(folds) == 2  # the rarest label that can be divided has two texts
+    assert folds == divide(rows, seed=0)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_base, sentences, rows):
+    data = few_of(sentences, tmp_path, rows)
+    options = ["--base", tiny_base, "--epochs", "4", "--learning-rate", "3e-3", "--max-tokens", "32"]
+    done = run_command("train", data, "--test", sentences, "--out", tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    assert "few examples" in done.stderr
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    assert record["train_rows"]["count"] == 3 * rows
+    assert record["cross_validation"]["rows"] == 3 * rows
+    assert set(record["cross_validation"]["ways"]) == {"frozen", "tuned"}
+    chosen = record["cross_validation"]["ways"][record["cross_validation"]["chosen"]]
+    assert chosen["accuracy"] == max(way["accuracy"] for way in record["cross_validation"]["ways"].values())
+    assert manifest_of(tmp_path / "out")["temperature"] == pytest.approx(chosen["temperature"])
+    assert {path.name for path in tmp_path.iterdir()} == {"out", data.name}
+
+
+def test_few_examples_learn_as_many_do_where_that_is_wanted(tmp_path, tiny_base, sentences):
+    config = TrainConfig(base=str(tiny_base), few_examples="off", **TINY)
+    pipeline.train(config, few_of(sentences, tmp_path, 5), out=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    assert record["dev_rows"]["count"] == 3
+    assert "cross_validation" not in record
+
+
+def test_one_text_a_label_is_refused(tmp_path, tiny_base, sentences):
+    done = run_command("train", few_of(sentences, tmp_path, 1), "--base", tiny_base, "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "every label has one text only" in done.stderr
+
+
+def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, sentences, monkeypatch):
+    """The first trial is what was asked for; a setting that was named is the same in all."""
+    from training import folder
+
+    config = TrainConfig(base=str(tiny_base), **TINY)
+    wanted = Search(trials=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(config, sentences, out=tmp_path / "out", search=wanted)
+    work = tmp_path / ".out.training"
+    weights = {path: path.stat().st_mtime_ns for path in work.glob("*/best/model.safetensors")}
+    assert len(weights) == 1  # of the best trial alone
+
+    pipeline.train(config, sentences, out=tmp_path / "out", search=wanted, resume=True)
+
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    trials = record["search"]["trials"]
+    assert len(trials) == 3
+    assert "learning_rate" not in trials[0]
+    assert len({trial["head_learning_rate"] for trial in trials}) == 3
+    assert trials[0]["head_learning_rate"] == config.head_learning_rate
+    best = max(epoch["dev_accuracy"] for epoch in record["history"])
+    assert best == max(trial["score"] for trial in trials)
+    assert not work.exists()
+
+
+def test_a_student_comes_nearer_to_its_teacher(tmp_path, tiny_base, sentences, model_folder):
+    """Of one layer, on labels that are wrong for a fourth of the rows: a teacher's word weighs more."""
+    rows = read_rows(sentences)
+    names = label_names(rows)
+    spoilt = [
+        (row.text, names[(names.index(row.labels[0]) + 1) % 3] if i % 4 == 0 else row.labels[0])
+        for i, row in enumerate(rows)
+    ]
+    data = write_csv(tmp_path / "spoilt.csv", spoilt)
+    config = TrainConfig(base=str(tiny_base), layers=1, **TINY)
+    pipeline.train(config, data, dev=sentences, out=tmp_path / "alone")
+    pipeline.train(replace(config, teacher=str(model_folder)), data, dev=sentences, out=tmp_path / "taught")
+
+    texts = [row.text for row in rows]
+    teacher = Classifier.load(model_folder, precision="fp32").score(texts)
+    distance = {
+        name: np.abs(Classifier.load(tmp_path / name, precision="fp32").score(texts) - teacher).mean()
+        for name in ("alone", "taught")
+    }
+    assert distance["taught"] < distance["alone"]
+    assert Checkpoint.load(str(tmp_path / "taught" / "checkpoint")).model.config.num_hidden_layers == 1
+
+
+def test_a_teacher_of_other_labels_is_refused(tmp_path, tiny_base, sentences, model_folder):
+    other = write_csv(tmp_path / "other.csv", [(row.text, row.labels[0] + "s") for row in read_rows(sentences)])
+    with pytest.raises(InputError, match="expected a model of the same labels"):
+        pipeline.train(TrainConfig(base=str(tiny_base), teacher=str(model_folder)), other, out=tmp_path / "out")
+
+
+def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentences, model_folder):
+    """Each takes half of every batch; one of them writes and speaks."""
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    options = ["--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--max-tokens", "32"]
+    out = tmp_path / "out"
+    command = ["train", sentences, "--test", sentences, "--out", out, "--base", tiny_base, *options]
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "bertrand", *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epoch 1 of 12") == 1
+    assert json.loads((out / "checkpoint" / "train.json").read_text())["processes"] == 2
+    together, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
+    assert together == pytest.approx(alone, abs=0.05)
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, tiny_base, sentences, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(InputError, match="--batch-size is 32; expected a multiple of 3"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=tmp_path / "out")

@@ -1,0 +1,89 @@
+"""What a fine-tuning step makes smaller: the distance of logits to labels, to a teacher and to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+TEACHER_TEMPERATURE = 2.0  # softens both sides, so that a teacher's small probabilities are learnt from too
+TEACHER_SHARE = 0.7  # of the loss, where there is a teacher; the rest is the labels'
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a run; every part is a mean over the rows of a batch."""
+
+    multi_label: bool
+    consistency: float  # weight of the distance of two passes over a row: see `distance`
+    weights: torch.Tensor | None = None  # of each label, shape (labels,)
+
+    @classmethod
+    def of(cls, truth: NDArray[np.bool_], *, multi_label: bool, consistency: float, balanced: bool) -> Objective:
+        """
+        Make the loss for rows of which `truth` says which has which label, shape (rows, labels).
+
+        Args:
+            truth: Every label has a row.
+            multi_label: A row may have several labels, or none.
+            consistency: Weight of the distance of two passes over a row.
+            balanced: Every label weighs the same, however rare.
+        """
+        counts = torch.from_numpy(truth.sum(axis=0)).float()
+        rows, labels = truth.shape
+        weights = None
+        if balanced:
+            # Of several labels a row, as if each were on half of the rows.
+            weights = (rows - counts) / counts if multi_label else rows / (labels * counts)
+        return cls(multi_label, consistency, weights)
+
+    def loss(self, logits: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
+        """
+        Return the cross-entropy of logits, shape (batch, labels), to the labels of their rows.
+
+        Args:
+            logits: In float32.
+            goals: Places of the labels, shape (batch,), or 0 and 1 of shape (batch, labels) where there may be several.
+        """
+        weights = None if self.weights is None else self.weights.to(logits.device)
+        if self.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, goals, pos_weight=weights)
+        return functional.cross_entropy(logits, goals, weight=weights)
+
+    def distance(self, logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """
+        Return how far two passes over the same rows, with other neurons dropped, are from each other.
+
+        The symmetric Kullback-Leibler divergence of R-Drop (Liang et al. 2021, arXiv:2106.14448).
+        """
+        return (self._divergence(logits, others) + self._divergence(others, logits)) / 2
+
+    def follow(self, logits: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """
+        Return how far logits are from a teacher's probabilities, shape (batch, labels).
+
+        Of one label a row as in Hinton et al. 2015 (arXiv:1503.02531); of several, each label is a question of its own.
+        """
+        if self.multi_label:
+            return functional.binary_cross_entropy_with_logits(logits, teacher)
+        softened = functional.log_softmax(torch.log(teacher.clamp_min(1e-9)) / TEACHER_TEMPERATURE, dim=-1)
+        scores = functional.log_softmax(logits / TEACHER_TEMPERATURE, dim=-1)
+        return functional.kl_div(scores, softened, log_target=True, reduction="batchmean") * TEACHER_TEMPERATURE**2
+
+    def _divergence(self, logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        if self.multi_label:
+            yes, no = functional.logsigmoid(logits), functional.logsigmoid(-logits)
+            other_yes, other_no = functional.logsigmoid(others), functional.logsigmoid(-others)
+            return (yes.exp() * (yes - other_yes) + no.exp() * (no - other_no)).mean()
+        return functional.kl_div(
+            functional.log_softmax(others, dim=-1),
+            functional.log_softmax(logits, dim=-1),
+            log_target=True,
+            reduction="batchmean",
+        )

@@ -1,0 +1,117 @@
+"""Settings that do better on the development rows, found by trying."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from training.settings import TrainConfig
+from training.train import RUN_FILE, fine_tune, note
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from training.data import Row
+    from training.settings import Search
+
+
+def search(
+    wanted: Search,
+    config: TrainConfig,
+    train: Sequence[Row],
+    dev: Sequence[Row],
+    work: Path,
+    *,
+    teacher: NDArray[np.float32] | None = None,
+    resume: bool = False,
+) -> Path:
+    """
+    Fine-tune with several settings and return the folder of the checkpoint that was best on the development rows.
+
+    The first trial is `config` itself; what it sets otherwise than the defaults stays so in all of them. Trials are
+    chosen by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011), the same ones for the same seed.
+
+    Args:
+        wanted: How long to look.
+        config: Where to start from.
+        train: Rows to learn from.
+        dev: Rows to choose the settings, and of each run the epoch, by.
+        work: Folder of the search.
+        teacher: As `fine_tune` takes it.
+        resume: Trials that had ended in `work` count; the one that had not goes on.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    best: tuple[float, Path] | None = None
+    tried: list[dict[str, Any]] = []
+
+    def attempt(trial: optuna.Trial) -> float:
+        nonlocal best
+        chosen = _suggest(trial, config)
+        folder = work / f"trial-{trial.number}"
+        print(
+            f"trial {trial.number + 1} of {wanted.trials}: "
+            + (", ".join(f"{name} {value:.4g}" for name, value in chosen.items()) or "the settings as they are"),
+            file=sys.stderr,
+        )
+        settings = replace(config, **chosen)
+        ended = folder / "best" / RUN_FILE
+        record = json.loads(ended.read_bytes()) if ended.is_file() else None
+        if record is None or record["config"] != asdict(settings):
+            made = fine_tune(settings, train, dev, folder, teacher=teacher, resume=resume)
+            record = json.loads((made / RUN_FILE).read_bytes())
+        score = max(epoch[f"dev_{settings.selection}"] for epoch in record["history"])
+        tried.append(chosen | {"score": score})
+        if best is None:
+            best = (score, folder)
+        elif score > best[0]:
+            _forget(best[1])
+            best = (score, folder)
+        else:
+            _forget(folder)
+        return float(score)
+
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
+    study.enqueue_trial({name: getattr(config, name) for name in _open(config)})
+    study.optimize(attempt, n_trials=wanted.trials, timeout=wanted.minutes and wanted.minutes * 60)
+    assert best is not None  # noqa: S101  one trial runs, however short the time
+    print(f"best of {len(tried)} trials: {best[1].name}, {best[0]:.4f}", file=sys.stderr)
+    note(best[1] / "best", search={"selection": config.selection, "trials": tried})
+    return best[1] / "best"
+
+
+def _open(config: TrainConfig) -> list[str]:
+    """Return which settings may be tried: those that are as by default."""
+    names = ("learning_rate", "head_learning_rate", "layer_decay", "batch_size", "consistency", "weight_decay")
+    return [name for name in names if getattr(config, name) == getattr(TrainConfig, name)]
+
+
+def _suggest(trial: Any, config: TrainConfig) -> dict[str, Any]:
+    ways = {
+        "learning_rate": lambda name: trial.suggest_float(name, 2e-5, 5e-4, log=True),
+        "head_learning_rate": lambda name: trial.suggest_float(name, 1e-4, 1e-2, log=True),
+        "layer_decay": lambda name: trial.suggest_float(name, 0.6, 1.0),
+        "batch_size": lambda name: trial.suggest_categorical(name, [16, 32, 64]),
+        "consistency": lambda name: trial.suggest_float(name, 0.0, 4.0),
+        "weight_decay": lambda name: trial.suggest_float(name, 1e-3, 0.3, log=True),
+    }
+    return {name: ways[name](name) for name in _open(config)}
+
+
+def _forget(folder: Path) -> None:
+    """Remove the weights of a trial, and keep what it scored."""
+    for state in folder.glob("checkpoint-*"):
+        shutil.rmtree(state)
+    for file in (folder / "best").iterdir():
+        if file.name != RUN_FILE and file.is_file():
+            file.unlink()
