@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from inference import artifact
 from inference.classifier import Classifier
 from inference.errors import ArtifactError
 from training.base import token_counter
-from training.checks import Table, check, clean
+from training.checks import Table, check, check_labels, clean
 from training.data import WRITERS, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
 from training.metrics import Scorer, score
@@ -209,7 +210,12 @@ def evaluate(
 
 
 def check_data(
-    config: TrainConfig, data: Path, *, against: Path | None = None, cleaned: Path | None = None
+    config: TrainConfig,
+    data: Path,
+    *,
+    against: Path | None = None,
+    cleaned: Path | None = None,
+    label_noise: bool = False,
 ) -> tuple[Checked, int | None]:
     """
     Look for everything in a file that makes a model worse, or its measured accuracy better than it is.
@@ -219,6 +225,7 @@ def check_data(
         data: Rows to learn from.
         against: Rows to measure on.
         cleaned: Gets the rows that are worth learning from; a file that is there is replaced in one step.
+        label_noise: Look for wrong labels too, for which the base model reads every text of `data`.
 
     Returns:
         What was found, and how many rows were written to `cleaned`.
@@ -232,6 +239,12 @@ def check_data(
     table = _read(config, data)
     other = _read(config, against) if against else None
     checked = _check(config, table, other)
+    if label_noise:
+        _quiet_transformers()
+        from training.vectors import sentence_vectors
+
+        vectors = partial(sentence_vectors, config.base, max_tokens=config.max_tokens)
+        checked = check_labels(checked, vectors, multi_label=config.multi_label)
     if not cleaned:
         return checked, None
     rows = clean(table, other)
