@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-noise",
         action="store_true",
-        help="look for wrong labels in DATA too; the base model reads every text: a minute or so for 10,000 rows",
+        help="look for wrong labels in DATA too; the base model reads every text: some minutes for 10,000 rows",
     )
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
     parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")

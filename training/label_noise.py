@@ -81,8 +81,8 @@ def doubts(
 
     Every row gets the probabilities of a logistic regression that was fitted on the other folds. How many labels are
     wrong is counted by confident learning (Northcutt et al. 2021, arXiv:1911.00068); that many rows, those whose own
-    labels are least probable, are doubted. With 2 and 5 wrong labels planted in 100, this way of cleanlab's to choose
-    rows found more of them than others that doubt as many rows or more: 96 % in Banking77, 88 % in TREC.
+    labels are least probable, are doubted. With 2 of 100 labels of Banking77 and TREC changed, this finds 94 % and 88 %
+    of them; none of cleanlab's other ways to choose rows found as many without doubting more rows (compared at C = 30).
 
     Args:
         rows: Labelled sentences; every label is in at least two folds.
