@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from bertrand import check_data, demo, evaluate, export, predict, serve, train, verify
+from bertrand import check_data, compare, demo, evaluate, export, predict, sample, serve, train, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,11 @@ COMMANDS = {
     "demo": demo,
     "train": train,
     "check-data": check_data,
+    "sample": sample,
     "export": export,
     "verify": verify,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "serve": serve,
 }
@@ -88,7 +90,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _overview() -> argparse.ArgumentParser:
-    lines = [f"  {name:10}{(module.__doc__ or '').strip()}" for name, module in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{(module.__doc__ or '').strip()}" for name, module in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="bertrand",
         description="Labelled sentences to a served BERT classifier, proved faithful on the way.",

@@ -19,10 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--against", type=Path, metavar="TEST", help="rows to measure on, which DATA must not hold")
     parser.add_argument("--clean", type=Path, metavar="FILE", help="write the rows worth learning from (.csv, .jsonl)")
+    parser.add_argument(
+        "--label-noise",
+        action="store_true",
+        help="look for wrong labels in DATA too; the base model reads every text: some minutes for 10,000 rows",
+    )
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
     parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
     parser.add_argument("--multi-label", action="store_true", help="a sentence may have several labels, joined by |")
-    parser.add_argument("--base", default=DEFAULT_BASE, help="whose tokens are counted (default: %(default)s)")
+    parser.add_argument(
+        "--base",
+        default=DEFAULT_BASE,
+        help="whose tokens are counted, and whose vectors --label-noise takes (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-tokens", type=int, default=TrainConfig.max_tokens, help="what is read of a text (default: %(default)s)"
     )
@@ -40,7 +49,9 @@ def run(options: argparse.Namespace) -> int:
         label_column=options.label_column,
         multi_label=options.multi_label,
     )
-    checked, cleaned = check_data(config, options.data, against=options.against, cleaned=options.clean)
+    checked, cleaned = check_data(
+        config, options.data, against=options.against, cleaned=options.clean, label_noise=options.label_noise
+    )
     if options.json:
         print(json.dumps(checked.to_json() | {"cleaned_rows": cleaned}, ensure_ascii=False))
     else:

@@ -6,16 +6,23 @@ import re
 import statistics
 import unicodedata
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
-from training.data import Row, read_placed
+import numpy as np
+
+from training import label_noise
+from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
 from training.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from training.label_noise import Doubt
 
 SHOWN = 5  # examples of a finding
 FEW_ROWS = 5  # of a label, with fewer of which neither learning nor measuring it says much
@@ -39,6 +46,11 @@ class Finding:
     count: int  # of rows, or of labels where the flaw is one of labels
     message: str
     examples: tuple[str, ...] = ()
+    rows: tuple[dict[str, Any], ...] = ()  # all of them, as JSON values, where each is worth a look
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON values; `rows` only where there are any."""
+        return {name: value for name, value in vars(self).items() if name != "rows" or value}
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ class Checked:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        findings = [vars(finding) | {"examples": list(finding.examples)} for finding in self.findings]
+        findings = [finding.to_json() for finding in self.findings]
         return self.summary() | {"label_counts": dict(self.table.counts.most_common()), "findings": findings}
 
 
@@ -150,6 +162,34 @@ def check(
         _copies(groups, spelling),
     )
     return Checked(table, tokens, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+
+
+def check_labels(
+    checked: Checked, vectors: Callable[[list[str]], NDArray[np.float32]], *, multi_label: bool = False
+) -> Checked:
+    """
+    Look for labels that are probably wrong too: a note each for those, and for labels that cannot be judged.
+
+    Args:
+        checked: What `check` returned.
+        vectors: Gives a vector of length 1 for each text, shape (texts, hidden).
+        multi_label: A row may have several labels.
+    """
+    table = checked.table
+    spelling = spellings(table)
+    spelt = [Row(row.text, _respelt(row.labels, spelling)) for _, row in table.rows]
+    fold_of, alone = label_noise.folds(spelt, [fold(row.text) for row in spelt])
+    # What cannot be judged is not learnt from either; of several labels a row, the others still can be.
+    kept = [i for i, row in enumerate(spelt) if not row.labels or not set(alone).issuperset(row.labels)]
+    rows = [Row(spelt[i].text, tuple(name for name in spelt[i].labels if name not in alone)) for i in kept]
+    doubted: list[tuple[str, Row, Doubt]] = []
+    if len(label_names(rows)) > 1:
+        texts = list(dict.fromkeys(row.text for row in rows))
+        vector_of = dict(zip(texts, vectors(texts), strict=True))
+        stacked = np.stack([vector_of[row.text] for row in rows])
+        doubts = label_noise.doubts(rows, fold_of[kept], stacked, multi_label=multi_label)
+        doubted = [(*table.rows[kept[doubt.row]], doubt) for doubt in doubts]
+    return replace(checked, findings=[*checked.findings, *_label_noise(doubted), *_unjudged(alone, table)])
 
 
 def clean(table: Table, against: Table | None = None) -> list[Row]:
@@ -336,6 +376,40 @@ def _misread(text: str) -> bool:
         return text.encode("cp1252").decode("utf-8") != text
     except UnicodeError:
         return False
+
+
+def _label_noise(doubted: Sequence[tuple[str, Row, Doubt]]) -> Iterator[Finding]:
+    if doubted:
+        message = (
+            f"{_rows(len(doubted))} whose label is probably wrong, judged by the rows that are like them, the most "
+            "doubtful first: a guess, so read before you change them; --json gives all"
+        )
+        examples = (
+            f"{place}, {_joined(row.labels)}, likelier {_joined(doubt.suggested)} ({doubt.probability:.2f}): "
+            f"{_excerpt(row.text)}"
+            for place, row, doubt in doubted
+        )
+        rows = (
+            {
+                "place": place,
+                "text": row.text,
+                "given": LABEL_SEPARATOR.join(row.labels),
+                "suggested": LABEL_SEPARATOR.join(doubt.suggested),
+                "probability": round(doubt.probability, 4),
+            }
+            for place, row, doubt in doubted
+        )
+        yield Finding("label_noise", "note", len(doubted), message, _some(examples), tuple(rows))
+
+
+def _unjudged(alone: Sequence[str], table: Table) -> Iterator[Finding]:
+    if alone:
+        message = f"{_labels(len(alone))} with one text alone, of which --label-noise cannot judge whether it is right"
+        yield Finding("label_unjudged", "note", len(alone), message, _counted(alone, table.counts))
+
+
+def _joined(labels: Sequence[str]) -> str:
+    return repr(LABEL_SEPARATOR.join(labels)) if labels else "no label"
 
 
 def _by_text(table: Table) -> Groups:

@@ -139,12 +139,15 @@ def check_trainable(rows: Sequence[Row], path: str | Path) -> None:
         raise DataError(f"{path}: {len(rows)} rows with {found}; expected at least two labels to tell apart")
 
 
-def check_known(rows: Sequence[Row], labels: Sequence[str], path: str | Path) -> None:
-    """Raise DataError if a row has a label that is not among `labels`."""
+def check_known(
+    rows: Sequence[Row], labels: Sequence[str], path: str | Path, *, model: str | Path | None = None
+) -> None:
+    """Raise DataError if a row has a label that is not among `labels`; it names the `model` whose labels they are."""
     unknown = sorted({label for row in rows for label in row.labels} - set(labels))
     if unknown:
+        whose = f"of {model}" if model else "known"
         raise DataError(
-            f"{path}: {_listing(unknown)} not among the {len(labels)} labels known ({_listing(labels)}); "
+            f"{path}: {_listing(unknown)} not among the {len(labels)} labels {whose} ({_listing(labels)}); "
             "correct the file or train with rows of that label"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,11 @@ from inference import artifact
 from inference.classifier import Classifier
 from inference.errors import ArtifactError, InputError
 from training.base import token_counter
-from training.checks import Table, check, clean
+from training.checks import Table, check, check_labels, clean
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
-from training.metrics import Scorer, score
+from training.metrics import score
+from training.sample import draw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
     from training.calibration import Unseen
     from training.checks import Checked
+    from training.compare import Comparison
     from training.data import Row
     from training.gates import Gate
-    from training.metrics import Metrics
+    from training.metrics import Metrics, Scorer
+    from training.sample import Sample
     from training.settings import Search, TrainConfig
 
 
@@ -225,12 +229,68 @@ def evaluate(
         ArtifactError: `model` is neither, or damaged.
         DataError: `data` cannot be read, or has labels that the model does not know.
     """
-    scorer = _scorer(model, precision)
+    scorer = _load(model, precision)
     return score(scorer, _read_for(scorer, data, text_column, label_column))
 
 
+def compare(
+    a: Path,
+    b: Path,
+    data: Path,
+    *,
+    precision: str = "auto",
+    text_column: str = "text",
+    label_column: str = "label",
+    examples: int = 0,
+) -> Comparison:
+    """
+    Say which of two model folders, or PyTorch checkpoints, is better on labelled rows, and whether by more than chance.
+
+    Args:
+        a: The first model.
+        b: The second.
+        data: Rows that neither has learnt from.
+        precision: Graph of the model folders.
+        text_column: Column of the sentence in `data`.
+        label_column: Column of the label in `data`.
+        examples: Rows to return, at most, that the one alone has right, and as many that the other has.
+
+    Raises:
+        ArtifactError: one of them is neither, or damaged.
+        InputError: the one gives a row one label, the other several.
+        DataError: `data` cannot be read, or has labels that one of them does not know.
+    """
+    first, second = _load(a, precision), _load(b, precision)
+    if first.problem_type != second.problem_type:
+        kinds = {"single_label": "one label", "multi_label": "any number of labels"}
+        raise InputError(
+            f"{a} gives a row {kinds[first.problem_type]} and {b} {kinds[second.problem_type]}; "
+            "only models of the same kind can be compared"
+        )
+    rows = _read_for(first, data, text_column, label_column, name=a)
+    check_known(rows, second.labels, data, model=b)
+    from training import compare as comparing
+
+    return comparing.compare(first, second, rows, examples=examples)
+
+
+def _load(model: Path, precision: str) -> Scorer:
+    """Load a model folder, or a PyTorch checkpoint."""
+    if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
+        _quiet_transformers()
+        from training.checkpoint import Checkpoint
+
+        return Checkpoint.load(str(model))
+    return Classifier.load(model, precision=precision)
+
+
 def check_data(
-    config: TrainConfig, data: Path, *, against: Path | None = None, cleaned: Path | None = None
+    config: TrainConfig,
+    data: Path,
+    *,
+    against: Path | None = None,
+    cleaned: Path | None = None,
+    label_noise: bool = False,
 ) -> tuple[Checked, int | None]:
     """
     Look for everything in a file that makes a model worse, or its measured accuracy better than it is.
@@ -240,6 +300,7 @@ def check_data(
         data: Rows to learn from.
         against: Rows to measure on.
         cleaned: Gets the rows that are worth learning from; a file that is there is replaced in one step.
+        label_noise: Look for wrong labels too, for which the base model reads every text of `data`.
 
     Returns:
         What was found, and how many rows were written to `cleaned`.
@@ -248,11 +309,17 @@ def check_data(
         DataError: a file cannot be read, or `cleaned` not be written.
         BaseModelError: the base model cannot be had.
     """
-    if cleaned and cleaned.suffix.lower() not in WRITERS:
-        raise DataError(f"{cleaned}: unknown ending {cleaned.suffix!r}; expected one of {', '.join(WRITERS)}")
+    if cleaned:
+        _check_writable(cleaned)
     table = _read(config, data)
     other = _read(config, against) if against else None
     checked = _check(config, table, other)
+    if label_noise:
+        _quiet_transformers()
+        from training.vectors import sentence_vectors
+
+        vectors = partial(sentence_vectors, config.base, max_tokens=config.max_tokens)
+        checked = check_labels(checked, vectors, multi_label=config.multi_label)
     if not cleaned:
         return checked, None
     rows = clean(table, other)
@@ -262,7 +329,7 @@ def check_data(
 
 def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.float32]:
     """Return what a teacher says of rows: probabilities, shape (rows, labels), labels in the order that is given."""
-    scorer = _scorer(Path(teacher))
+    scorer = _load(Path(teacher), "fp32")
     if sorted(scorer.labels) != sorted(labels):
         differing = sorted(set(scorer.labels) ^ set(labels))
         raise InputError(
@@ -274,14 +341,54 @@ def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[
     return scorer.score([row.text for row in rows])[:, order]
 
 
-def _scorer(model: Path, precision: str = "fp32") -> Scorer:
-    """Load a model folder, or a PyTorch checkpoint."""
-    if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
-        _quiet_transformers()
-        from training.checkpoint import Checkpoint
+def sample(
+    data: Path,
+    out: Path,
+    *,
+    rows_per_label: int,
+    seed: int = 0,
+    rest: Path | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    multi_label: bool = False,
+) -> Sample:
+    """
+    Draw rows of every label and write them, text and label alone.
 
-        return Checkpoint.load(str(model))
-    return Classifier.load(model, precision=precision)
+    Args:
+        data: Rows to draw from; left as it is.
+        out: Gets the drawn rows; a file that is there is replaced in one step.
+        rows_per_label: Rows to draw of every label, or all where there are fewer.
+        seed: Same rows, number and seed: same sample.
+        rest: Gets the rows that were not drawn.
+        text_column: Column of the sentence, in all files.
+        label_column: Column of the label, in all files.
+        multi_label: A row may have several labels.
+
+    Raises:
+        InputError: the number is less than 1, or two of the files are one.
+        DataError: `data` cannot be read or has no label, or a file cannot be written.
+    """
+    if rows_per_label < 1:
+        raise InputError(f"--rows-per-label is {rows_per_label}; expected 1 or more")
+    outputs = [path for path in (out, rest) if path]
+    for path in outputs:
+        _check_writable(path)
+    if len({path.resolve() for path in (data, *outputs)}) <= len(outputs):
+        raise InputError(f"{data}, {' and '.join(map(str, outputs))} are not different files; name others to write to")
+    rows = read_rows(data, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    if not label_names(rows):
+        raise DataError(f"{data}: no row has a label; expected labels to draw rows of")
+    drawn = draw(rows, rows_per_label, seed=seed)
+    if rest:
+        write_rows(rest, drawn.rest, text_column=text_column, label_column=label_column)
+    write_rows(out, drawn.drawn, text_column=text_column, label_column=label_column)
+    return drawn
+
+
+def _check_writable(path: Path) -> None:
+    if path.suffix.lower() not in WRITERS:
+        raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(WRITERS)}")
 
 
 def _check(config: TrainConfig, table: Table, against: Table | None) -> Checked:
@@ -294,11 +401,13 @@ def _read(config: TrainConfig, path: Path) -> Table:
     )
 
 
-def _read_for(model: Scorer | artifact.Manifest, path: Path, text_column: str, label_column: str) -> list[Row]:
+def _read_for(
+    model: Scorer | artifact.Manifest, path: Path, text_column: str, label_column: str, *, name: Path | None = None
+) -> list[Row]:
     """Read rows that are labelled for a model, and check that it knows their labels."""
     multi_label = model.problem_type == "multi_label"
     rows = read_rows(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
-    check_known(rows, model.labels, path)
+    check_known(rows, model.labels, path, model=name)
     return rows
 
 

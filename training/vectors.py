@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from training.base import family, fetch, load_config
 from training.checkpoint import load_tokenizer, longest_input
@@ -44,7 +46,7 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     vectors = np.zeros((len(ids), config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
-        for start in range(0, len(order), BATCH_SIZE):
+        for start in tqdm(range(0, len(order), BATCH_SIZE), unit="batch", disable=not sys.stderr.isatty(), leave=False):
             chosen = order[start : start + BATCH_SIZE]
             inputs = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
             mask = inputs["attention_mask"].unsqueeze(-1)

@@ -26,7 +26,7 @@ from tests.support import (
 )
 
 GATES = ["parity", "batch_invariance", "int8_faithfulness", "int8_batch_invariance", "int8_speed"]
-COMMANDS = ["demo", "train", "check-data", "export", "verify", "evaluate", "predict", "serve"]
+COMMANDS = ["demo", "train", "check-data", "sample", "export", "verify", "evaluate", "compare", "predict", "serve"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,213 @@
+"""Two models on the same labelled rows: which is better, and whether that is more than chance."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.metrics import accuracy_change, decide, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data import Row
+    from training.metrics import Scorer
+
+CHANCE = 0.05  # a difference that chance makes in fewer of a hundred cases than 5 is more than chance
+RESAMPLES = 2000  # of the rows, for the interval of macro-F1
+RESAMPLES_AT_ONCE = 50  # bounds memory
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much more the second model has than the first, and the 95 % confidence interval of that."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """How well either model tells one label."""
+
+    label: str
+    rows: int  # that truly have it
+    only_a: int  # of these, on which the first model alone is right about this label
+    only_b: int
+    f1_a: float
+    f1_b: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row that one of the models alone has right."""
+
+    text: str
+    labels: tuple[str, ...]
+    a: tuple[str, ...]  # what the first model gives
+    b: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows. A row is right if all of its labels are, and no other is given."""
+
+    rows: int
+    both: int  # rows that both have right
+    only_a: int  # rows that the first alone has right
+    only_b: int
+    neither: int
+    accuracy_a: float
+    accuracy_b: float
+    accuracy_change: Change
+    macro_f1_a: float
+    macro_f1_b: float
+    macro_f1_change: Change
+    p: float  # of a difference at least as large if both were as good: exact McNemar test, two-sided
+    labels: tuple[LabelComparison, ...]  # where they differ most, first
+    only_a_right: tuple[Example, ...]
+    only_b_right: tuple[Example, ...]
+
+    @property
+    def better(self) -> str | None:
+        """Return a or b where one is better by more than chance."""
+        if self.p >= CHANCE:
+            return None
+        return "b" if self.only_b > self.only_a else "a"
+
+    def verdict(self) -> str:
+        """Return what follows, in one sentence."""
+        if not self.only_a + self.only_b:
+            return f"no difference: A and B have the same {self.both} of {self.rows} rows right"
+        figures = (
+            f"accuracy {self.accuracy_a:.4f} of A and {self.accuracy_b:.4f} of B; of the rows that one alone has right "
+            f"{self.only_a} are A's and {self.only_b} B's"
+        )
+        if self.better:
+            return f"{self.better.upper()} is better, by more than chance ({_p(self.p)}): {figures}"
+        return f"no difference that is more than chance ({_p(self.p)}): {figures}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"better": self.better, "verdict": self.verdict()} | asdict(self)
+
+
+def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, seed: int = 0) -> Comparison:
+    """
+    Score rows with two models of the same problem type, which both know all labels of the rows.
+
+    Args:
+        a: The first model.
+        b: The second; its labels may be others, in another order.
+        rows: At least one.
+        examples: Rows to return, at most, of those that one of the models alone has right: as many for each.
+        seed: Of the resampling.
+    """
+    labels = sorted({*a.labels, *b.labels})
+    given_a, given_b = (_given(scorer, rows, labels) for scorer in (a, b))
+    truth = targets(rows, labels)
+    right_a, right_b = ((given == truth).all(axis=1) for given in (given_a, given_b))
+    only_a, only_b = right_a & ~right_b, right_b & ~right_a
+    once = np.ones((1, len(rows)))
+    macro_a, macro_b = (float(_macro_f1(given, truth, once)[0]) for given in (given_a, given_b))
+
+    def names(given: NDArray[np.bool_]) -> tuple[str, ...]:
+        return tuple(labels[i] for i in np.flatnonzero(given))
+
+    def some(chosen: NDArray[np.bool_]) -> tuple[Example, ...]:
+        places = np.flatnonzero(chosen)[:examples].tolist()
+        return tuple(Example(rows[i].text, rows[i].labels, names(given_a[i]), names(given_b[i])) for i in places)
+
+    return Comparison(
+        rows=len(rows),
+        both=int((right_a & right_b).sum()),
+        only_a=int(only_a.sum()),
+        only_b=int(only_b.sum()),
+        neither=int((~right_a & ~right_b).sum()),
+        accuracy_a=float(right_a.mean()),
+        accuracy_b=float(right_b.mean()),
+        accuracy_change=Change(*accuracy_change(right_a, right_b)),
+        macro_f1_a=macro_a,
+        macro_f1_b=macro_b,
+        macro_f1_change=Change(macro_b - macro_a, *_interval(given_a, given_b, truth, seed)),
+        p=mcnemar(int(only_a.sum()), int(only_b.sum())),
+        labels=_by_label(given_a, given_b, truth, labels),
+        only_a_right=some(only_a),
+        only_b_right=some(only_b),
+    )
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """
+    Return the two-sided p of McNemar's exact test: 1 where the models are right on the same rows.
+
+    If both were as good, each row that one alone has right would be either's by the toss of a coin.
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def _given(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which row a model gives which of `labels`, its own and others, shape (rows, labels)."""
+    decided = decide(
+        scorer.score([row.text for row in rows]),
+        multi_label=scorer.problem_type == "multi_label",
+        thresholds=scorer.thresholds,
+    )
+    given = np.zeros((len(rows), len(labels)), dtype=bool)
+    given[:, [labels.index(label) for label in scorer.labels]] = decided
+    return given
+
+
+def _f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the F1 of each label, nan where it occurs nowhere; weights (samples, rows) to (samples, labels)."""
+    hits, named = weights @ (given & truth), weights @ given + weights @ truth
+    return np.asarray(np.divide(2 * hits, named, out=np.full(named.shape, np.nan), where=named > 0))
+
+
+def _macro_f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean F1 of the labels that occur, as `training.metrics.measure`, for each sample."""
+    f1 = _f1(given, truth, weights)
+    occurring = ~np.isnan(f1)
+    return np.asarray(np.nansum(f1, axis=1) / np.maximum(1, occurring.sum(axis=1)))
+
+
+def _interval(
+    given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], seed: int
+) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of the second's macro-F1 minus the first's: a paired bootstrap of rows."""
+    rows, generator = len(truth), np.random.default_rng(seed)
+    changes = []
+    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
+        drawn = generator.integers(rows, size=(RESAMPLES_AT_ONCE, rows))
+        weights = np.stack([np.bincount(sample, minlength=rows) for sample in drawn]).astype(float)
+        changes.append(_macro_f1(given_b, truth, weights) - _macro_f1(given_a, truth, weights))
+    low, high = np.quantile(np.concatenate(changes), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _by_label(
+    given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], labels: Sequence[str]
+) -> tuple[LabelComparison, ...]:
+    def found() -> Iterator[LabelComparison]:
+        once = np.ones((1, len(truth)))
+        f1_a, f1_b = (np.nan_to_num(_f1(given, truth, once)[0]) for given in (given_a, given_b))
+        for i, label in enumerate(labels):
+            has, a, b = truth[:, i], given_a[:, i], given_b[:, i]
+            only_a, only_b = int((has & a & ~b).sum()), int((has & b & ~a).sum())
+            yield LabelComparison(label, int(has.sum()), only_a, only_b, float(f1_a[i]), float(f1_b[i]))
+
+    def difference(label: LabelComparison) -> tuple[float, float]:
+        return -abs(label.only_b - label.only_a), -abs(label.f1_b - label.f1_a)
+
+    return tuple(sorted(found(), key=difference))
+
+
+def _p(p: float) -> str:
+    return "p < .0001" if p < 0.0001 else f"p = {p:.2g}"

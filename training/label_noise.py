@@ -1,0 +1,171 @@
+"""Labels that the other rows speak against: confident learning on the vectors of a base model as it was pretrained."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.data import label_names
+from training.metrics import targets
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data import Row
+
+FOLDS = 5
+STRENGTHS = (
+    3.0,
+    10.0,
+    30.0,
+)  # C of the logistic regression; vectors have length 1, and 1, the default, learns too little
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A row whose label is probably wrong."""
+
+    row: int  # index among the rows given
+    suggested: tuple[str, ...]  # what is likelier
+    probability: float  # of the likelier label; for several labels a row, that the most doubtful one is not as given
+
+
+def folds(rows: Sequence[Row], copies: Sequence[Hashable], *, seed: int = 0) -> tuple[NDArray[np.int_], list[str]]:
+    """
+    Deal rows to `FOLDS` folds, every label as evenly as can be, rarest labels first.
+
+    Rows of the same fold are not learnt from while they are judged. That of a label with few rows those rows are in
+    different folds matters more than equal folds: it lets all labels have the same number of folds.
+
+    Args:
+        rows: Labelled sentences.
+        copies: What is equal for rows that say the same: they come into one fold, or each would vouch for the other.
+        seed: Same rows and seed: same folds.
+
+    Returns:
+        The fold of each row, shape (len(rows),), and the labels that are in one fold only, which cannot be judged.
+    """
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, copy in enumerate(copies):
+        groups[copy].append(i)
+    texts = Counter(label for group in groups.values() for label in {name for i in group for name in rows[i].labels})
+    dealt = list(groups.values())
+    random.Random(seed).shuffle(dealt)
+    rarest = {id(group): min((texts[name], name) for i in group for name in rows[i].labels or ("",)) for group in dealt}
+    dealt.sort(key=lambda group: rarest[id(group)])
+    fold_of = np.zeros(len(rows), dtype=int)
+    held: dict[str, list[int]] = defaultdict(lambda: [0] * FOLDS)  # rows of each label in each fold
+    sizes = [0] * FOLDS
+    for group in dealt:
+        here = held[rarest[id(group)][1]]
+        fold = min(range(FOLDS), key=lambda number: (here[number], sizes[number]))
+        fold_of[group] = fold
+        sizes[fold] += len(group)
+        for i in group:
+            for label in rows[i].labels or ("",):
+                held[label][fold] += 1
+    return fold_of, sorted(label for label in texts if sum(map(bool, held[label])) < 2)
+
+
+def doubts(
+    rows: Sequence[Row], fold_of: NDArray[np.int_], vectors: NDArray[np.float32], *, multi_label: bool = False
+) -> list[Doubt]:
+    """
+    Find the rows whose labels are probably wrong, the most doubtful first.
+
+    Every row gets the probabilities of a logistic regression that was fitted on the other folds. How many labels are
+    wrong is counted by confident learning (Northcutt et al. 2021, arXiv:1911.00068); that many rows, those whose own
+    labels are least probable, are doubted. With 2 of 100 labels of Banking77 and TREC changed, this finds 94 % and 88 %
+    of them; none of cleanlab's other ways to choose rows found as many without doubting more rows (compared at C = 30).
+
+    Args:
+        rows: Labelled sentences; every label is in at least two folds.
+        fold_of: From `folds`, shape (len(rows),).
+        vectors: Of length 1, shape (len(rows), hidden).
+        multi_label: Judge every label of a row by itself.
+    """
+    labels = label_names(rows)
+    truth = targets(rows, labels)
+    probabilities = _out_of_fold(truth, fold_of, vectors, multi_label)
+    doubted = _doubted(truth, probabilities, multi_label)  # (rows, labels): which would better be otherwise
+    found = []
+    for i in np.flatnonzero(doubted.any(axis=1)).tolist():
+        suggested = truth[i] ^ doubted[i]
+        own = np.where(truth[i], probabilities[i], 1 - probabilities[i])
+        if multi_label:
+            worst = float(own[doubted[i]].min())
+            certainty = 1 - worst
+        else:
+            worst = float(probabilities[i][truth[i]].item())
+            certainty = float(probabilities[i].max())
+        found.append((worst, Doubt(i, tuple(np.array(labels)[suggested].tolist()), certainty)))
+    return [doubt for _, doubt in sorted(found, key=lambda pair: (pair[0], pair[1].row))]
+
+
+def _doubted(truth: NDArray[np.bool_], probabilities: NDArray[np.float64], multi_label: bool) -> NDArray[np.bool_]:
+    # Here: it brings pandas along, and takes two seconds to load.
+    from cleanlab.filter import find_label_issues
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+
+    options: dict[str, Any] = {"filter_by": "low_self_confidence", "n_jobs": 1}
+    if multi_label:
+        given = [np.flatnonzero(row).tolist() for row in truth]
+        doubted = np.asarray(find_multilabel_issues_per_class(given, probabilities, **options), dtype=bool)
+        return np.asarray(doubted & ((probabilities >= 0.5) != truth))
+    chosen = find_label_issues(truth.argmax(axis=1), probabilities, **options)
+    best = np.zeros_like(truth)
+    best[np.arange(len(best)), probabilities.argmax(axis=1)] = True
+    return np.asarray((best ^ truth) & chosen[:, None])
+
+
+def _out_of_fold(
+    truth: NDArray[np.bool_], fold_of: NDArray[np.int_], vectors: NDArray[np.float32], multi_label: bool
+) -> NDArray[np.float64]:
+    """Return the probability of every label for every row, as fitted on the other folds, shape (rows, labels)."""
+    probabilities = np.zeros(truth.shape)
+    strengths: tuple[float, ...] = STRENGTHS
+    for fold in np.unique(fold_of):
+        held = fold_of == fold
+        tried = [_fit(truth[~held], vectors[~held], vectors[held], strength, multi_label) for strength in strengths]
+        losses = [_log_loss(truth[held], scores, multi_label) for scores in tried]
+        best = losses.index(min(losses))
+        probabilities[held] = tried[best]
+        strengths = (strengths[best],)  # the first fold chooses for all: the others would at three times the cost
+    return probabilities
+
+
+def _fit(
+    truth: NDArray[np.bool_],
+    vectors: NDArray[np.float32],
+    others: NDArray[np.float32],
+    strength: float,
+    multi_label: bool,
+) -> NDArray[np.float64]:
+    """Fit on vectors and their labels, and return the probability of every label for every other vector."""
+    from sklearn.linear_model import LogisticRegression
+
+    def fitted(target: NDArray[Any]) -> Any:
+        return LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(vectors, target)
+
+    scores = np.zeros((len(others), truth.shape[1]))
+    if multi_label:
+        for label, target in enumerate(truth.T):
+            scores[:, label] = (
+                target[0] if target.all() or not target.any() else fitted(target).predict_proba(others)[:, 1]
+            )
+        return scores
+    model = fitted(truth.argmax(axis=1))
+    scores[:, model.classes_] = model.predict_proba(others)
+    return scores
+
+
+def _log_loss(truth: NDArray[np.bool_], scores: NDArray[np.float64], multi_label: bool) -> float:
+    scores = scores.clip(1e-9, 1 - 1e-9)
+    losses = np.where(truth, np.log(scores), np.log(1 - scores)) if multi_label else np.log(scores[truth])
+    return -float(losses.mean())
