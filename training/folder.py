@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from inference import artifact
 from inference.classifier import Classifier
-from training import gates, report
+from training import card, gates, report
 from training.calibration import Calibration, fit
 from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
-from training.metrics import Metrics, score, targets
+from training.metrics import Measured, measure, targets, uncalibrate
+from training.train import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def build(
     labelled: Mapping[str, Sequence[Row]],
     held_out: Sequence[Row] = (),
     min_precision: float | None = None,
-    record: Path | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> artifact.Manifest:
     """
     Make the model folder `out` of a checkpoint.
@@ -46,7 +46,7 @@ def build(
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
         held_out: Rows to calibrate on, which nothing was learnt from; without them the checkpoint's calibration stays.
         min_precision: Share of the answers that must be right, on `held_out`: texts that are less sure get no label.
-        record: train.json of the run that made the checkpoint, if it was ours.
+        run: The record of the run that made the checkpoint, if it was ours.
 
     An int8 graph that fails a gate is left out, and said to be; the model is as good without it.
 
@@ -54,15 +54,15 @@ def build(
         GateError: the fp32 graph is not faithful to the checkpoint; nothing is written.
         ArtifactError: `out` is something other than a model folder.
     """
-    run = json.loads(record.read_bytes()) if record else None
     with artifact.staged(out) as staging:
         _say("exporting to ONNX")
         int8_graph = staging / artifact.GRAPHS["int8"]
         fused = export_graphs(checkpoint, fp32=staging / artifact.GRAPHS["fp32"], int8=int8_graph)
         checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
         _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
-        if record:
-            shutil.copy(record, staging / artifact.CHECKPOINT)
+        if run:
+            record = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+            (staging / artifact.CHECKPOINT / RUN_FILE).write_text(record, encoding="utf-8")
 
         values: dict[str, Any] = {
             "name": out.name,
@@ -107,15 +107,13 @@ def build(
         outcomes += int8_outcomes
 
         _say("measuring")
-        metrics = {name: score(classifier, named) for name, named in labelled.items() if named}
+        measured = {name: _measured(classifier, named) for name, named in labelled.items() if named}
         values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
-        values["metrics"] = {name: _summary(measured) for name, measured in metrics.items()}
+        values["metrics"] = {name: _summary(one) for name, one in measured.items()}
 
         manifest = artifact.write_manifest(staging, **values)
-        (staging / artifact.REPORT).write_text(
-            report.page(manifest, values["created"], metrics, outcomes, run), encoding="utf-8"
-        )
-        (staging / artifact.CARD).write_text(report.card(manifest, metrics, outcomes, run), encoding="utf-8")
+        (staging / artifact.REPORT).write_text(report.page(manifest, measured, outcomes, run), encoding="utf-8")
+        (staging / artifact.CARD).write_text(card.card(manifest, measured, outcomes, run), encoding="utf-8")
         return artifact.write_manifest(staging, **values)
 
 
@@ -151,8 +149,35 @@ def _save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.tokenizer.save_pretrained(folder)
 
 
-def _summary(metrics: Metrics) -> dict[str, float]:
-    return {"rows": metrics.rows, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "ece": metrics.ece}
+def _measured(classifier: Classifier, rows: Sequence[Row]) -> Measured:
+    manifest = classifier.manifest
+    multi_label = manifest.problem_type == "multi_label"
+    probabilities = classifier.score([row.text for row in rows])
+    return Measured(
+        rows,
+        probabilities,
+        uncalibrate(probabilities, manifest.temperature, multi_label=multi_label),
+        measure(
+            probabilities,
+            targets(rows, manifest.labels),
+            manifest.labels,
+            multi_label=multi_label,
+            thresholds=manifest.thresholds,
+        ),
+        manifest.thresholds,
+    )
+
+
+def _summary(measured: Measured) -> dict[str, Any]:
+    metrics = measured.metrics
+    return {
+        "rows": metrics.rows,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": list(measured.intervals.accuracy),
+        "macro_f1": metrics.macro_f1,
+        "ece": metrics.ece,
+        "ece_before": measured.ece_before,
+    }
 
 
 def _say(what: str) -> None:

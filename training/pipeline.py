@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference import artifact
@@ -18,6 +16,8 @@ from training.errors import DataError
 from training.metrics import Scorer, score
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from training.checks import Checked
     from training.data import Row
     from training.gates import Gate
@@ -73,11 +73,12 @@ def train(
     from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import RUN_FILE, fine_tune
+    from training.train import fine_tune, read_run
 
     _quiet_transformers()
     load_config(config.base)  # the last thing that may be wrong with what was asked for
-    for finding in _check(config, tables[data], tables[test] if test else None).findings:
+    checked = _check(config, tables[data], tables[test] if test else None)
+    for finding in checked.findings:
         if finding.level == "error":
             raise DataError(f"{data}: {finding.message}")
         if finding.level == "warning":
@@ -98,7 +99,7 @@ def train(
         labelled={"dev": dev_rows, "test": test_rows},
         held_out=dev_rows,
         min_precision=config.min_precision,
-        record=best / RUN_FILE,
+        run=(read_run(best) or {}) | {"data": checked.to_json()},
     )
     shutil.rmtree(work)
     return manifest
@@ -132,22 +133,21 @@ def export(
     _quiet_transformers()
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import RUN_FILE
+    from training.train import read_run
 
     loaded = Checkpoint.load(checkpoint)
     if measured:
         rows = _read_for(loaded, data, text_column, label_column)
     else:
         rows = read_rows(data, text_column=text_column, label_column=None)
-    record = Path(checkpoint, RUN_FILE)
-    ours = record.is_file()
+    run = read_run(checkpoint)
     return build(
         loaded,
         out,
-        base_model=json.loads(record.read_bytes())["config"]["base"] if ours else checkpoint,
-        record=record if ours else None,
+        base_model=run["config"]["base"] if run else checkpoint,
         probe_texts=[row.text for row in rows],
         labelled={"data": rows} if measured else {},
+        run=run,
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from training.metrics import measure, targets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from training.data import Row
     from training.settings import TrainConfig
@@ -102,6 +102,16 @@ def fine_tune(
     record = run | {"history": history, "precision": "bfloat16" if has_bfloat16() else "float32", "versions": versions}
     (best / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return best
+
+
+def read_run(checkpoint: str | Path) -> dict[str, Any] | None:
+    """Return the record that a checkpoint carries of the run that made it; None where it has none of ours."""
+    try:
+        record = json.loads(Path(checkpoint, RUN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    ours = {"config", "train_rows", "dev_rows", "history", "precision", "versions"}
+    return record if isinstance(record, dict) and ours <= record.keys() else None
 
 
 def has_bfloat16() -> bool:
