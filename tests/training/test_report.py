@@ -321,7 +321,7 @@ def test_a_base_has_a_name_on_the_hub_or_is_a_folder(tmp_path, monkeypatch):
 def opened(path, **options):
     """A page in headless Chromium, with everything that it asked for or complained of."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is missing: `make setup`")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     if not found:
         pytest.skip("no chromium on this machine: `make browser` installs it")
     with playwright.sync_playwright() as driver:

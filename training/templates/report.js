@@ -33,11 +33,14 @@ if (matrix) {
   const names = [...matrix.querySelectorAll(".name")];
   const cursor = matrix.querySelector(".cursor");
   const told = document.getElementById("told");
+  const heading = document.getElementById("listed");
   const texts = document.getElementById("texts");
+  const hide = document.getElementById("hide");
   const mistakesOnly = document.getElementById("mistakes-only");
   const found = new Map(cells.map((cell) => [cell[0] * labels.length + cell[1], cell]));
   let order = orders.confusion;
   let [down, across] = [0, 0]; // where the cursor is, in the order that is shown
+  let listed = null; // the cell whose texts are told
 
   const cellAt = (row, column) => {
     const [actual, given] = [order[row], order[column]];
@@ -64,7 +67,7 @@ if (matrix) {
   function shade() {
     matrix.classList.toggle("mistakes", mistakesOnly.checked);
     const shares = cells.map(([actual, given, rows]) => (mistakesOnly.checked && actual === given ? 0 : rows / support[actual]));
-    const largest = Math.max(...shares) || 1;
+    const largest = shares.reduce((one, other) => Math.max(one, other), 0) || 1;
     for (const rect of drawn) {
       rect.setAttribute("fill-opacity", 0.3 + 0.7 * Math.sqrt(shares[rect.dataset.cell] / largest));
     }
@@ -81,6 +84,7 @@ if (matrix) {
       name.classList.toggle("on", label === (name.classList.contains("true") ? actual : given));
     }
     told.textContent = say(actual, given, rows);
+    told.classList.toggle("unseen", listed !== null && actual === listed[0] && given === listed[1]);
   }
 
   function say(actual, given, rows) {
@@ -102,8 +106,19 @@ if (matrix) {
     });
     const which = actual === given ? "least" : "most";
     const shown = examples.length < rows ? `; ${examples.length} of them shown, those it was ${which} sure of` : "";
-    document.getElementById("listed").textContent = say(actual, given, rows) + shown;
+    listed = [actual, given];
+    heading.textContent = say(actual, given, rows) + shown;
     texts.replaceChildren(...items);
+    hide.hidden = false;
+    told.classList.add("unseen"); // the heading says the same
+  }
+
+  function unlist() {
+    listed = null;
+    heading.textContent = "";
+    texts.replaceChildren();
+    hide.hidden = true;
+    told.classList.remove("unseen");
   }
 
   const clamp = (value) => Math.max(0, Math.min(labels.length - 1, value));
@@ -126,7 +141,7 @@ if (matrix) {
 
   matrix.setAttribute("tabindex", "0");
   matrix.setAttribute("role", "application");
-  matrix.setAttribute("aria-label", `Confusion matrix of ${labels.length} labels. Arrow keys move, Page Down and Page Up go to the next and the previous mistake, Enter lists texts.`);
+  matrix.setAttribute("aria-label", `Confusion matrix of ${labels.length} labels. Arrow keys move, Page Down and Page Up go to the next and the previous mistake, Enter lists texts, Escape hides them.`);
   matrix.setAttribute("aria-describedby", "told");
   matrix.addEventListener("pointermove", (event) => {
     const place = event.pointerType !== "touch" && under(event, 0);
@@ -156,6 +171,7 @@ if (matrix) {
         }
       }
     } else if (event.key === "Enter" || event.key === " ") list();
+    else if (event.key === "Escape") unlist();
     else return;
     cursor.scrollIntoView?.({ block: "nearest", inline: "nearest" });
     event.preventDefault();
@@ -166,4 +182,5 @@ if (matrix) {
     cursor.setAttribute("visibility", "hidden");
   });
   mistakesOnly.addEventListener("change", shade);
+  hide.addEventListener("click", unlist);
 }
