@@ -222,7 +222,7 @@ def _frame(
 def _ticks(low: float, high: float) -> list[float]:
     """Return about five round numbers whose first and last enclose the range."""
     if low == high:
-        low, high = low - 0.5, high + 0.5
+        low, high = min(low, 0), max(high, 0) or 1  # a share of 1 has no place above it
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 5)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

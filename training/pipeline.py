@@ -90,6 +90,7 @@ def train(
     )
     work = out.parent / f".{out.name}.training"
     best = fine_tune(config, train_rows, dev_rows, work, resume=resume)
+    run = read_run(best)
     texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
     manifest = build(
         Checkpoint.load(str(best)),
@@ -99,7 +100,7 @@ def train(
         labelled={"dev": dev_rows, "test": test_rows},
         held_out=dev_rows,
         min_precision=config.min_precision,
-        run=(read_run(best) or {}) | {"data": checked.to_json()},
+        run=run and run | {"data": checked.to_json()},
     )
     shutil.rmtree(work)
     return manifest
