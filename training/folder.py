@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from inference import artifact
-from inference.classifier import Classifier
+from inference.classifier import Classifier, sigmoid, softmax
 from training import card, gates, report
 from training.calibration import Calibration, fit
 from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
-from training.metrics import Measured, measure, targets, uncalibrate
+from training.metrics import Measured, measure, targets
 from training.train import RUN_FILE
 
 if TYPE_CHECKING:
@@ -152,11 +152,12 @@ def _save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 def _measured(classifier: Classifier, rows: Sequence[Row]) -> Measured:
     manifest = classifier.manifest
     multi_label = manifest.problem_type == "multi_label"
-    probabilities = classifier.score([row.text for row in rows])
+    logits = classifier.logits([row.text for row in rows])
+    probabilities = classifier.probabilities(logits)
     return Measured(
         rows,
         probabilities,
-        uncalibrate(probabilities, manifest.temperature, multi_label=multi_label),
+        sigmoid(logits) if multi_label else softmax(logits),
         measure(
             probabilities,
             targets(rows, manifest.labels),

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from inference.classifier import sigmoid, softmax
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -99,7 +97,7 @@ class Measured:
     probabilities: NDArray[np.float32]  # shape (rows, labels), calibrated
     uncalibrated: NDArray[np.float32]  # shape (rows, labels), at temperature 1
     metrics: Metrics
-    thresholds: Sequence[float] | None = None  # one a label, where a row may have several
+    thresholds: Sequence[float] | None = None  # one a label, where not every row gets the best one
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -307,18 +305,6 @@ def abstain(
         Answered(float(threshold), count / max(1, len(confidence)), int(right[count]) / count if count else None)
         for threshold, count in zip(thresholds, reached.tolist(), strict=True)
     )
-
-
-def uncalibrate(
-    probabilities: NDArray[np.float32], temperature: float, *, multi_label: bool = False
-) -> NDArray[np.float32]:
-    """Return what the probabilities were before the logits were divided by `temperature`; same shape."""
-    if temperature == 1:
-        return probabilities
-    with np.errstate(divide="ignore"):  # of 0 and 1, infinite logits; they come back as 0 and 1
-        if multi_label:
-            return sigmoid(np.float32(temperature) * (np.log(probabilities) - np.log1p(-probabilities)))
-        return softmax(np.float32(temperature) * np.log(probabilities))
 
 
 def bootstrap(

@@ -140,11 +140,13 @@ def _calibrated(manifest: Manifest, measured: Measured) -> dict[str, Any]:
             charts.reliability("Before: temperature 1", measured.bins_before),
             charts.reliability(f"After: temperature {manifest.temperature:.3g}", measured.bins),
         ]
+    several = manifest.problem_type == "multi_label"
     confidence = measured.probabilities.max(axis=1)
     every = measured.answered(np.quantile(confidence, np.linspace(0, 1, 101)).tolist())
     curve = Line("precision", [(100 * p.coverage, 100 * p.precision) for p in every if p.precision is not None])
     return {
         "diagrams": diagrams,
         "answered": measured.answered(ABSTAINING),
+        "abstains": None if several or not manifest.thresholds else measured.answered(manifest.thresholds[:1])[0],
         "curve": charts.lines("What abstaining gains", [curve], x="answered, %", y="right, %"),
     }

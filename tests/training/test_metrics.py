@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from inference.classifier import sigmoid, softmax
 from training.metrics import (
     Answered,
     Bin,
@@ -15,7 +14,6 @@ from training.metrics import (
     decide,
     measure,
     reliability,
-    uncalibrate,
 )
 
 
@@ -151,15 +149,3 @@ def test_abstaining_trades_coverage_for_precision():
         Answered(0.8, 0.25, 1.0),
         Answered(0.95, 0.0, None),
     )
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_a_temperature_can_be_undone(multi_label):
-    logits = np.random.default_rng(0).normal(0, 4, size=(50, 5)).astype(np.float32)
-    give = sigmoid if multi_label else softmax
-
-    found = uncalibrate(give(logits / np.float32(1.7)), 1.7, multi_label=multi_label)
-
-    np.testing.assert_allclose(found, give(logits), atol=1e-5)
-    certain = np.array([[0, 1]], dtype=np.float32)
-    np.testing.assert_array_equal(uncalibrate(certain, 2.0, multi_label=multi_label), certain)

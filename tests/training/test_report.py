@@ -11,13 +11,14 @@ import pytest
 import yaml
 
 from inference.artifact import Manifest
+from inference.classifier import sigmoid, softmax
 from tests.support import manifest_of
 from training import charts, confusion, pipeline, report
 from training.base import hub_id
 from training.card import card
 from training.data import Row
 from training.gates import Gate
-from training.metrics import Bin, Measured, measure, targets, uncalibrate
+from training.metrics import Bin, Measured, measure, targets
 
 HOSTILE = '</script><img src=x onerror=alert(1)>\u2028\u202e<!--<script>`${1}` {{ 7 * 7 }} & "quotes" \' \ud800'
 ODD_LABELS = (
@@ -70,14 +71,13 @@ def made(labels, rows=3000, *, multi_label=False, temperature=1.0, text=HOSTILE,
     generator = np.random.default_rng(seed)
     truth = np.eye(len(labels), dtype=bool)[generator.integers(0, len(labels), rows)]
     logits = generator.normal(0, 1, truth.shape) + np.where(truth, *((1, -2) if multi_label else (4, 0)))
-    odds = np.exp(logits.astype(np.float32) / temperature)
-    probabilities = odds / (1 + odds) if multi_label else odds / odds.sum(axis=1, keepdims=True)
+    give = sigmoid if multi_label else softmax
+    before, probabilities = (give(logits.astype(np.float32) / np.float32(t)) for t in (1, temperature))
     data = [
         Row(f"{text} {i}", tuple(np.asarray(labels, dtype=object)[given].tolist())) for i, given in enumerate(truth)
     ]
     thresholds = (0.4,) * len(labels) if multi_label else None
     metrics = measure(probabilities, targets(data, labels), labels, multi_label=multi_label, thresholds=thresholds)
-    before = uncalibrate(probabilities, temperature, multi_label=multi_label)
     return Measured(data, probabilities, before, metrics, thresholds)
 
 
@@ -232,6 +232,17 @@ def test_calibration_is_told_before_and_after():
     assert f"<b>{measured.ece_before:.4f}</b> before" in page
     assert f"<b>{measured.metrics.ece:.4f}</b> after" in page
     assert measured.ece_before != pytest.approx(measured.metrics.ece, abs=0.01)
+
+
+def test_a_model_that_abstains_says_how_often():
+    measured = made(MANY[:5], 500)
+
+    page = report.page(manifest(MANY[:5], thresholds=(0.9,) * 5), {"test": measured}, GATES, None)
+
+    (answered,) = measured.answered([0.9])
+    assert "or none where it is less sure than 0.9" in page
+    assert f"it answers {100 * answered.coverage:.1f}\N{NO-BREAK SPACE}% of these rows" in page
+    assert "or none where" not in report.page(manifest(MANY[:5]), {"test": measured}, GATES, None)
 
 
 @pytest.mark.parametrize("run", [None, RUN, {**RUN, "history": []}, {k: v for k, v in RUN.items() if k != "data"}])
