@@ -375,6 +375,19 @@ def test_a_person_explores_the_page(page_file, width, scheme):
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_name_or_text_is_wide_enough_to_scroll_the_page(tmp_path, width):
+    labels = [*("x" * 400 + str(i) for i in range(3)), "日本" * 60, "no_break_" * 30]
+    wide = manifest(labels, name="n" * 300, base_model="b" * 200)
+    run = {**RUN, "config": {"base": "z" * 300}}
+    path = tmp_path / "report.html"
+    path.write_text(report.page(wide, {"dev": made(labels, 200, text="w" * 500)}, GATES, run), encoding="utf-8")
+
+    with opened(path, viewport={"width": width, "height": 800}) as tab:
+        tab.locator("#matrix rect").nth(1).click()
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_the_matrix_is_reordered_filtered_and_walked_by_keys(page_file):
     with opened(page_file, viewport={"width": 1280, "height": 800}) as tab:
         name = tab.locator("#matrix .name.true").first
