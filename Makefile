@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export BENTOML_DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test browser lint bench lock clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
@@ -23,8 +23,15 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 demo: setup ## train on the example sentences and serve the result at 127.0.0.1:3000
 	$(BIN)/bertrand demo
 
-test: setup ## run every test
+test: setup browser ## run every test
 	$(BIN)/pytest
+
+browser: ## install chromium for the tests of pages, if it is missing and we are root
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
+			|| echo "chromium could not be installed: the tests that need a browser will be skipped" >&2; \
+	else echo "chromium is missing: the tests that need a browser will be skipped (on Debian: apt-get install chromium)" >&2; fi
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

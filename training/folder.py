@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from inference import artifact
-from inference.classifier import Classifier
-from training import gates, report
+from inference.classifier import Classifier, sigmoid, softmax
+from training import card, gates, report
 from training.calibration import Calibration, Unseen, fit
 from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
-from training.metrics import Metrics, score, targets
+from training.metrics import Measured, measure, targets
+from training.train import RUN_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def build(
     labelled: Mapping[str, Sequence[Row]],
     held_out: Sequence[Row] | Unseen = (),
     min_precision: float | None = None,
-    record: Path | None = None,
+    run: Mapping[str, Any] | None = None,
 ) -> artifact.Manifest:
     """
     Make the model folder `out` of a checkpoint.
@@ -47,7 +47,7 @@ def build(
         held_out: Rows to calibrate on, which nothing was learnt from, or what cross-validation says of those that were;
             without any the checkpoint's calibration stays.
         min_precision: Share of the answers that must be right, on those rows: texts that are less sure get no label.
-        record: train.json of the run that made the checkpoint, if it was ours.
+        run: The record of the run that made the checkpoint, if it was ours.
 
     An int8 graph that fails a gate is left out, and said to be; the model is as good without it.
 
@@ -55,15 +55,15 @@ def build(
         GateError: the fp32 graph is not faithful to the checkpoint; nothing is written.
         ArtifactError: `out` is something other than a model folder.
     """
-    run = json.loads(record.read_bytes()) if record else None
     with artifact.staged(out) as staging:
         _say("exporting to ONNX")
         int8_graph = staging / artifact.GRAPHS["int8"]
         fused = export_graphs(checkpoint, fp32=staging / artifact.GRAPHS["fp32"], int8=int8_graph)
         checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
         _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
-        if record:
-            shutil.copy(record, staging / artifact.CHECKPOINT)
+        if run:
+            record = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+            (staging / artifact.CHECKPOINT / RUN_FILE).write_text(record, encoding="utf-8")
 
         values: dict[str, Any] = {
             "name": out.name,
@@ -86,9 +86,8 @@ def build(
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
         if held_out:
-            if not isinstance(held_out, Unseen):
-                held_out = Unseen(held_out, classifier.logits([row.text for row in held_out]))
-            calibration = _calibrate(checkpoint, held_out, min_precision)
+            unseen = held_out if isinstance(held_out, Unseen) else _ask(classifier, held_out)
+            calibration = _calibrate(checkpoint, unseen, min_precision)
             values |= _in_manifest(checkpoint, calibration)
             artifact.write_manifest(staging, **values)
             classifier = Classifier.load(staging, precision="fp32")
@@ -110,15 +109,16 @@ def build(
         outcomes += int8_outcomes
 
         _say("measuring")
-        metrics = {name: score(classifier, named) for name, named in labelled.items() if named}
+        asked = {name: _ask(classifier, named) for name, named in labelled.items() if named}
+        if isinstance(held_out, Unseen):
+            asked["cross-validation"] = held_out
+        measured = {name: _measured(classifier, unseen) for name, unseen in asked.items()}
         values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
-        values["metrics"] = {name: _summary(measured) for name, measured in metrics.items()}
+        values["metrics"] = {name: _summary(one) for name, one in measured.items()}
 
         manifest = artifact.write_manifest(staging, **values)
-        (staging / artifact.REPORT).write_text(
-            report.page(manifest, values["created"], metrics, outcomes, run), encoding="utf-8"
-        )
-        (staging / artifact.CARD).write_text(report.card(manifest, metrics, outcomes, run), encoding="utf-8")
+        (staging / artifact.REPORT).write_text(report.page(manifest, measured, outcomes, run), encoding="utf-8")
+        (staging / artifact.CARD).write_text(card.card(manifest, measured, outcomes, run), encoding="utf-8")
         return artifact.write_manifest(staging, **values)
 
 
@@ -154,8 +154,39 @@ def _save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     checkpoint.tokenizer.save_pretrained(folder)
 
 
-def _summary(metrics: Metrics) -> dict[str, float]:
-    return {"rows": metrics.rows, "accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1, "ece": metrics.ece}
+def _ask(classifier: Classifier, rows: Sequence[Row]) -> Unseen:
+    return Unseen(rows, classifier.logits([row.text for row in rows]))
+
+
+def _measured(classifier: Classifier, unseen: Unseen) -> Measured:
+    manifest = classifier.manifest
+    multi_label = manifest.problem_type == "multi_label"
+    probabilities = classifier.probabilities(unseen.logits)
+    return Measured(
+        unseen.rows,
+        probabilities,
+        sigmoid(unseen.logits) if multi_label else softmax(unseen.logits),
+        measure(
+            probabilities,
+            targets(unseen.rows, manifest.labels),
+            manifest.labels,
+            multi_label=multi_label,
+            thresholds=manifest.thresholds,
+        ),
+        manifest.thresholds,
+    )
+
+
+def _summary(measured: Measured) -> dict[str, Any]:
+    metrics = measured.metrics
+    return {
+        "rows": metrics.rows,
+        "accuracy": metrics.accuracy,
+        "accuracy_interval": list(measured.intervals.accuracy),
+        "macro_f1": metrics.macro_f1,
+        "ece": metrics.ece,
+        "ece_before": measured.ece_before,
+    }
 
 
 def _say(what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from training.data import Row
 
 CALIBRATION_BINS = 15  # equal-width bins of confidence, as in Guo et al. 2017, arXiv:1706.04599
+RESAMPLES = 1000  # of the rows, for a bootstrap interval
+RESAMPLED_AT_ONCE = 4_000_000  # draws: bounds the memory that resampling takes
+
+Interval = tuple[float, float]  # ends of a 95 % confidence interval
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,88 @@ class Metrics:
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How far the figures of a set of rows would move on other rows of the same kind."""
+
+    accuracy: Interval
+    macro_f1: Interval
+    f1: tuple[Interval | None, ...]  # of each label; None for one that neither occurs nor is given
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The decisions whose confidence is in one range."""
+
+    rows: int
+    confidence: float  # mean; 0 where there are no rows
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a model does that abstains below a confidence."""
+
+    threshold: float
+    coverage: float  # share of the rows that are answered
+    precision: float | None  # share of those that are right; None where none is answered
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Labelled rows, what a model says of each, and the figures of both."""
+
+    rows: Sequence[Row]
+    probabilities: NDArray[np.float32]  # shape (rows, labels), calibrated
+    uncalibrated: NDArray[np.float32]  # shape (rows, labels), at temperature 1
+    metrics: Metrics
+    thresholds: Sequence[float] | None = None  # one a label, where not every row gets the best one
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the columns."""
+        return tuple(label.label for label in self.metrics.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.metrics.confusion is None
+
+    @cached_property
+    def truth(self) -> NDArray[np.bool_]:
+        """Which row has which label, shape (rows, labels)."""
+        return targets(self.rows, self.labels)
+
+    @cached_property
+    def decided(self) -> NDArray[np.bool_]:
+        """Which row is given which label, shape (rows, labels)."""
+        return decide(self.probabilities, multi_label=self.multi_label, thresholds=self.thresholds)
+
+    @cached_property
+    def intervals(self) -> Intervals:
+        """How sure the figures are."""
+        return bootstrap(self.decided, self.truth)
+
+    @property
+    def bins(self) -> tuple[Bin, ...]:
+        """Confidence against accuracy."""
+        return reliability(*decisions(self.probabilities, self.truth, multi_label=self.multi_label))
+
+    @property
+    def bins_before(self) -> tuple[Bin, ...]:
+        """Confidence against accuracy, at temperature 1."""
+        return reliability(*decisions(self.uncalibrated, self.truth, multi_label=self.multi_label))
+
+    @property
+    def ece_before(self) -> float:
+        """The calibration error at temperature 1."""
+        return calibration_error(*decisions(self.uncalibrated, self.truth, multi_label=self.multi_label))
+
+    def answered(self, thresholds: Sequence[float]) -> tuple[Answered, ...]:
+        """Return what is gained by answering only the rows whose best label reaches each threshold."""
+        return abstain(*decisions(self.probabilities, self.truth), thresholds)
 
 
 class Scorer(Protocol):
@@ -116,15 +203,11 @@ def measure(
     """
     rows = len(truth)
     predicted = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
-    if multi_label:
-        confusion = None
-        ece = calibration_error(probabilities.ravel(), truth.ravel())
-    else:
-        best = probabilities.argmax(axis=1)
+    confusion = None
+    if not multi_label:
         counts = np.zeros((len(labels), len(labels)), dtype=int)
-        np.add.at(counts, (truth.argmax(axis=1), best), 1)
+        np.add.at(counts, (truth.argmax(axis=1), probabilities.argmax(axis=1)), 1)
         confusion = tuple(tuple(row) for row in counts.tolist())
-        ece = calibration_error(probabilities[np.arange(rows), best], truth[np.arange(rows), best])
 
     hits = (predicted & truth).sum(axis=0)
     given, support = predicted.sum(axis=0), truth.sum(axis=0)
@@ -135,7 +218,7 @@ def measure(
         rows=rows,
         accuracy=float((predicted == truth).all(axis=1).mean()),
         macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
-        ece=ece,
+        ece=calibration_error(*decisions(probabilities, truth, multi_label=multi_label)),
         labels=tuple(
             LabelMetrics(*values)
             for values in zip(labels, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
@@ -174,6 +257,31 @@ def accuracy_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tupl
     return (gained - lost) / rows, center - half, center + half
 
 
+def decisions(
+    probabilities: NDArray[np.float32], truth: NDArray[np.bool_], *, multi_label: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """
+    Return the confidence of each decision and whether it was right, both of shape (decisions,).
+
+    A decision is the best label of a row or, with `multi_label`, each label of it.
+    """
+    if multi_label:
+        return probabilities.ravel(), truth.ravel()
+    rows, best = np.arange(len(truth)), probabilities.argmax(axis=1)
+    return probabilities[rows, best], truth[rows, best]
+
+
+def reliability(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> tuple[Bin, ...]:
+    """Sort decisions into `CALIBRATION_BINS` bins of equal width, from no confidence to full."""
+    places = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    rows, confidences, right = (
+        np.bincount(places, weights=weights, minlength=CALIBRATION_BINS)
+        for weights in (None, confidence.astype(float), correct.astype(float))
+    )
+    means = zip(rows.tolist(), _ratio(confidences, rows).tolist(), _ratio(right, rows).tolist(), strict=True)
+    return tuple(Bin(*values) for values in means)
+
+
 def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> float:
     """
     Return the expected calibration error: the gap of confidence to accuracy, averaged over bins by their size.
@@ -182,10 +290,61 @@ def calibration_error(confidence: NDArray[np.float32], correct: NDArray[np.bool_
         confidence: Probability of each decision, shape (decisions,).
         correct: Whether each was right, shape (decisions,).
     """
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=correct.astype(float) - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / max(1, len(confidence)))
+    gaps = [abs(part.accuracy - part.confidence) * part.rows for part in reliability(confidence, correct)]
+    return sum(gaps) / max(1, len(confidence))
 
 
-def _ratio(part: NDArray[np.int_], whole: NDArray[np.int_]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+def abstain(
+    confidence: NDArray[np.float32], correct: NDArray[np.bool_], thresholds: Sequence[float]
+) -> tuple[Answered, ...]:
+    """Return, for each threshold, how many decisions reach it and how many of those are right."""
+    falling = np.argsort(-confidence)
+    right = np.concatenate([[0], np.cumsum(correct[falling])])
+    reached = np.searchsorted(-confidence[falling], [-threshold for threshold in thresholds], side="right")
+    return tuple(
+        Answered(float(threshold), count / max(1, len(confidence)), int(right[count]) / count if count else None)
+        for threshold, count in zip(thresholds, reached.tolist(), strict=True)
+    )
+
+
+def bootstrap(
+    decided: NDArray[np.bool_], truth: NDArray[np.bool_], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Intervals:
+    """
+    Return 95 % confidence intervals by drawing the rows again and again: the middle 95 % of what is measured then.
+
+    Args:
+        decided: Which row is given which label, shape (rows, labels); at least one row.
+        truth: Which row has which label, shape (rows, labels).
+        resamples: How often as many rows as there are are drawn, each with replacement.
+        seed: Of the draws.
+    """
+    rows, labels = truth.shape
+    right = (decided == truth).all(axis=1, keepdims=True)
+    columns = np.hstack([decided & truth, decided, truth, right]).astype(np.float32)  # whole numbers: sums are exact
+    generator = np.random.default_rng(seed)
+    at_once = max(1, RESAMPLED_AT_ONCE // rows)
+    totals = np.empty((resamples, columns.shape[1]))
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
+        totals[start : start + count] = times.astype(np.float32) @ columns
+
+    hits, given, support = np.split(totals[:, :-1], 3, axis=1)
+    f1 = np.divide(2 * hits, given + support, out=np.full((resamples, labels), np.nan), where=given + support > 0)
+    occurring = (decided | truth).any(axis=0)
+    ends: list[Interval | None] = [None] * labels
+    for label in np.flatnonzero(occurring):  # a rare label is not in every resample
+        ends[label] = _middle(f1[:, label])
+    macro = np.nansum(f1, axis=1) / np.maximum(1, np.isfinite(f1).sum(axis=1))
+    return Intervals(_middle(totals[:, -1] / rows), _middle(macro), tuple(ends))
+
+
+def _middle(values: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0))

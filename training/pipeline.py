@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from functools import partial
@@ -90,12 +89,13 @@ def train(
     from training.few import fine_tune_few
     from training.folder import build
     from training.search import search as look_for
-    from training.train import RUN_FILE, fine_tune, is_first_process
+    from training.train import fine_tune, is_first_process, read_run
 
     _quiet_transformers()
     load_config(config.base)
     teacher = _teach(config.teacher, train_rows, labels) if config.teacher else None
-    for finding in _check(config, tables[data], tables[test] if test else None).findings:
+    checked = _check(config, tables[data], tables[test] if test else None)
+    for finding in checked.findings:
         if finding.level == "error":
             raise DataError(f"{data}: {finding.message}")
         if finding.level == "warning" and is_first_process():
@@ -121,6 +121,7 @@ def train(
         best = fine_tune(config, train_rows, dev_rows, work, teacher=teacher, resume=resume)
     if not is_first_process():
         return None
+    run = read_run(best)
     texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
     manifest = build(
         Checkpoint.load(str(best)),
@@ -130,7 +131,7 @@ def train(
         labelled={"dev": dev_rows, "test": test_rows},
         held_out=held_out,
         min_precision=config.min_precision,
-        record=best / RUN_FILE,
+        run=run and run | {"data": checked.to_json()},
     )
     shutil.rmtree(work)
     return manifest
@@ -164,22 +165,21 @@ def export(
     _quiet_transformers()
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import RUN_FILE
+    from training.train import read_run
 
     loaded = Checkpoint.load(checkpoint)
     if measured:
         rows = _read_for(loaded, data, text_column, label_column)
     else:
         rows = read_rows(data, text_column=text_column, label_column=None)
-    record = Path(checkpoint, RUN_FILE)
-    ours = record.is_file()
+    run = read_run(checkpoint)
     return build(
         loaded,
         out,
-        base_model=json.loads(record.read_bytes())["config"]["base"] if ours else checkpoint,
-        record=record if ours else None,
+        base_model=run["config"]["base"] if run else checkpoint,
         probe_texts=[row.text for row in rows],
         labelled={"data": rows} if measured else {},
+        run=run,
     )
 
 

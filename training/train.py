@@ -10,6 +10,7 @@ import shutil
 import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,6 @@ from training.objective import TEACHER_SHARE, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -158,6 +158,16 @@ def note(checkpoint: Path, **values: Any) -> None:
     """Add to the record of the run that made a checkpoint."""
     record = json.loads((checkpoint / RUN_FILE).read_bytes()) | values
     (checkpoint / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_run(checkpoint: str | Path) -> dict[str, Any] | None:
+    """Return the record that a checkpoint carries of the run that made it; None where it has none of ours."""
+    try:
+        record = json.loads(Path(checkpoint, RUN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    ours = {"config", "train_rows", "dev_rows", "history", "precision", "versions"}
+    return record if isinstance(record, dict) and ours <= record.keys() else None
 
 
 def has_bfloat16() -> bool:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
-from training.metrics import accuracy_change, calibration_error, decide, measure
+from training.metrics import (
+    Answered,
+    Bin,
+    abstain,
+    accuracy_change,
+    bootstrap,
+    calibration_error,
+    decide,
+    measure,
+    reliability,
+)
 
 
 def test_single_label_figures_equal_scikit_learns():
@@ -72,3 +82,70 @@ def test_what_is_given_follows_the_thresholds_or_the_best():
     assert decide(probabilities, multi_label=True).tolist() == [[True, False, False], [False, False, False]]
     several = decide(probabilities, multi_label=True, thresholds=(0.6, 0.2, 0.3))
     assert several.tolist() == [[False, True, True], [False, True, False]]
+
+
+def test_bins_hold_confidence_accuracy_and_rows():
+    bins = reliability(np.array([0.95, 0.97, 1.0, 0.01], dtype=np.float32), np.array([1, 1, 0, 0], dtype=bool))
+
+    assert len(bins) == 15
+    assert bins[-1] == Bin(3, pytest.approx(0.97333, abs=1e-4), pytest.approx(2 / 3))
+    assert bins[0] == Bin(1, pytest.approx(0.01), 0)
+    assert bins[7] == Bin(0, 0, 0)
+
+
+def test_the_bootstrap_of_accuracy_has_the_width_of_the_binomial():
+    """1,000 rows of which 900 are right: the standard error is sqrt(.9 * .1 / 1000), whatever makes the interval."""
+    truth = np.eye(2, dtype=bool)[np.zeros(1000, dtype=int)]
+    decided = np.eye(2, dtype=bool)[(np.arange(1000) < 100).astype(int)]
+
+    found = bootstrap(decided, truth)
+
+    expected = 1.96 * np.sqrt(0.9 * 0.1 / 1000)
+    assert found.accuracy == pytest.approx((0.9 - expected, 0.9 + expected), abs=0.004)
+    assert found == bootstrap(decided, truth), "the seed is fixed"
+
+
+def test_the_bootstrap_equals_one_that_measures_every_resample():
+    """Sums of weighted columns are a shortcut; measuring the drawn rows anew is what they stand for."""
+    generator = np.random.default_rng(1)
+    probabilities = generator.dirichlet(np.ones(4), size=60).astype(np.float32)
+    truth = np.eye(4, dtype=bool)[generator.integers(0, 3, size=60)]
+
+    found = bootstrap(decide(probabilities), truth, resamples=50)
+
+    draws = np.random.default_rng(0).integers(60, size=(50, 60))
+    measured = [measure(probabilities[draw], truth[draw], "abcd") for draw in draws]
+    middle = [np.quantile([m.macro_f1 for m in measured], end) for end in (0.025, 0.975)]
+    assert found.macro_f1 == pytest.approx(tuple(middle))
+    f1 = [[m.labels[i].f1 for m in measured if m.labels[i].support or m.labels[i].precision] for i in range(3)]
+    for ends, values in zip(found.f1, f1, strict=False):
+        assert ends == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+def test_a_label_that_is_nowhere_has_no_interval():
+    truth = np.array([[1, 0, 0], [0, 1, 0]] * 10, dtype=bool)
+
+    found = bootstrap(truth, truth)
+
+    assert found.f1 == ((1, 1), (1, 1), None)
+    assert found.macro_f1 == (1, 1)
+
+
+def test_resampling_in_parts_changes_nothing(monkeypatch):
+    truth = np.eye(3, dtype=bool)[np.random.default_rng(0).integers(0, 3, size=50)]
+    whole = bootstrap(truth[::-1], truth)
+    monkeypatch.setattr("training.metrics.RESAMPLED_AT_ONCE", 500)
+
+    assert bootstrap(truth[::-1], truth) == whole
+
+
+def test_abstaining_trades_coverage_for_precision():
+    confidence = np.array([0.9, 0.5, 0.7, 0.7], dtype=np.float32)
+    correct = np.array([1, 0, 1, 0], dtype=bool)
+
+    assert abstain(confidence, correct, [0, float(np.float32(0.7)), 0.8, 0.95]) == (
+        Answered(0.0, 1.0, 0.5),
+        Answered(float(np.float32(0.7)), 0.75, pytest.approx(2 / 3)),
+        Answered(0.8, 0.25, 1.0),
+        Answered(0.95, 0.0, None),
+    )
