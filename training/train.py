@@ -208,9 +208,17 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
 def _last_state(work: Path) -> Path | None:
     """Return the state to go on from, if there is one."""
     states = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    # The trainer's own state is written last: without it the folder is half a state.
-    whole = [path for path in states if (path / "trainer_state.json").is_file()]
+    whole = [path for path in states if _is_whole(path)]
     return whole[-1] if whole else None
+
+
+def _is_whole(state: Path) -> bool:
+    """Say whether a state was written to its end: the trainer's own part, which is its last, is there and complete."""
+    try:
+        json.loads((state / "trainer_state.json").read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
 
 
 def _fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
