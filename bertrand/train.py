@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
     unset = {
         "layers": (int, "all"),
+        "consistency": (float, "1, with more than 20,000 rows 0"),
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "epochs": (int, "chosen by the number of rows"),

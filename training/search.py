@@ -82,7 +82,8 @@ def search(
         return float(score)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
-    study.enqueue_trial({name: getattr(config, name) for name in _open(config)})
+    asked = replace(config, consistency=config.agreement(len(train)))
+    study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
     study.optimize(attempt, n_trials=wanted.trials, timeout=wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time
     print(f"best of {len(tried)} trials: {best[1].name}, {best[0]:.4f}", file=sys.stderr)

@@ -37,7 +37,7 @@ class TrainConfig:
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
     head_start: str = "random"  # fitted: as logistic regression on the base's vectors
     layers: int | None = None  # lowest of the base that are kept; None: all
-    consistency: float = 1.0  # weight of the distance of two passes with other neurons dropped (R-Drop); 0: one pass
+    consistency: float | None = None  # weight of the distance of two passes over a row; None: see `agreement`
     freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `frozen`
     teacher: str | None = None  # model folder or checkpoint whose probabilities are learnt too
     few_examples: str = "auto"  # with fewer than 30 rows a label, cross-validation chooses how to learn; off: as ever
@@ -62,14 +62,24 @@ class TrainConfig:
         """Return the score on the development rows that chooses: macro-F1 where labels are to weigh the same."""
         return "macro_f1" if self.multi_label or self.class_weights == "balanced" else "accuracy"
 
+    def agreement(self, rows: int) -> float:
+        """
+        Return the weight of the distance of two passes over each of `rows` rows; 0: there is one pass.
+
+        Where nothing is set: 1 (R-Drop), but with more than 20,000 rows 0, since time is better spent on other rows.
+        """
+        if self.consistency is not None:
+            return self.consistency
+        return 1.0 if rows <= 20_000 else 0.0
+
     def max_epochs(self, rows: int) -> int:
         """
         Return how often to pass over `rows` rows at most.
 
-        Where nothing is set: for 100,000 sentences in all, but 3 to 8 times, and often enough for 500 steps, since
+        Where nothing is set: 5 times, with more than 20,000 rows 3 times, and often enough for 500 steps, since
         fine-tuning on few rows fails for want of steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
         """
-        return self.epochs or max(3, min(8, 100_000 // rows), math.ceil(500 * self.batch_size / rows))
+        return self.epochs or max(5 if rows <= 20_000 else 3, math.ceil(500 * self.batch_size / rows))
 
     def __post_init__(self) -> None:
         """
@@ -99,7 +109,7 @@ class TrainConfig:
         }
         for name, (low, high) in limits.items():
             value, whole = getattr(self, name), isinstance(low, int)
-            if value is None and name in ("epochs", "layers", "min_precision"):
+            if value is None and name in ("epochs", "layers", "consistency", "min_precision"):
                 continue
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits or not low <= value <= high:

@@ -104,7 +104,7 @@ def fine_tune(
     objective = Objective.of(
         truth,
         multi_label=config.multi_label,
-        consistency=config.consistency,
+        consistency=config.agreement(len(train)),
         balanced=config.class_weights == "balanced",
     )
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
