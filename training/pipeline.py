@@ -89,8 +89,13 @@ def train(
     from training.few import fine_tune_few
     from training.folder import build
     from training.search import search as look_for
-    from training.train import fine_tune, is_first_process, read_run
+    from training.train import fine_tune, is_first_process, process_count, read_run
 
+    if (few or search) and process_count() > 1:
+        what = "a search" if search else "learning from few examples (--few-examples auto)"
+        raise InputError(
+            f"{what} runs in one process; found {process_count()}: start it without torchrun or accelerate"
+        )
     _quiet_transformers()
     load_config(config.base)
     teacher = _teach(config.teacher, train_rows, labels) if config.teacher else None

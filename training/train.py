@@ -95,6 +95,7 @@ def fine_tune(
         state = _last_state(work)
     best = work / "best"
     if state and (best / RUN_FILE).is_file():  # written last: training had ended
+        _part()
         return best
 
     transformers.set_seed(config.seed)
@@ -146,12 +147,25 @@ def fine_tune(
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         }
         (best / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _part()
     return best
+
+
+def process_count() -> int:
+    """Return how many processes share the run, as torchrun and accelerate tell them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:
     """Say whether this is the only process of the run, or the one among several that writes and speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _part() -> None:
+    """Leave the other processes, once all have come so far: what follows, one does alone."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def note(checkpoint: Path, **values: Any) -> None:
@@ -269,7 +283,7 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
 
 
 def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) -> transformers.TrainingArguments:
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # told by torchrun and accelerate
+    processes = process_count()
     if config.batch_size % processes:
         raise InputError(
             f"--batch-size is {config.batch_size}; expected a multiple of {processes}, the number of processes"
@@ -285,6 +299,7 @@ def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) ->
         remove_unused_columns=False,  # the loss reads what the model does not
         bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
         ddp_backend="gloo" if processes > 1 and not torch.cuda.is_available() else None,
         seed=config.seed,
         eval_strategy="epoch" if choose else "no",

@@ -201,3 +201,9 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, tiny_base, sen
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match="--batch-size is 32; expected a multiple of 3"):
         pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=tmp_path / "out")
+
+
+def test_a_search_is_for_one_process(tmp_path, tiny_base, sentences, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="a search runs in one process; found 2"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=tmp_path / "out", search=Search(2))
