@@ -47,7 +47,8 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
         The folder of the checkpoint, and what cross-validation says of the rows.
     """
     epochs = config.epochs or min(30, max(10, PASSES // len(rows)))
-    tuned = replace(config, head_start="fitted", epochs=epochs)
+    # Starting from a fitted classifier, a second pass over each row was no help (see docs/training.md).
+    tuned = replace(config, head_start="fitted", epochs=epochs, consistency=config.consistency or 0.0)
     ways = {"frozen": replace(tuned, freeze="encoder")}
     if config.frozen != "encoder":
         ways["tuned"] = tuned
