@@ -146,7 +146,7 @@ def run_command(
     command = [sys.executable, "-m", "bertrand", *map(str, arguments)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    done = subprocess.run(command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=600)
+    done = subprocess.run(command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=1200)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

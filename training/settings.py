@@ -76,10 +76,10 @@ class TrainConfig:
         """
         Return how often to pass over `rows` rows at most.
 
-        Where nothing is set: 5 times, with more than 20,000 rows 3 times, and often enough for 300 steps, since
+        Where nothing is set: 5 times, with more than 20,000 rows 3 times, and often enough for 250 steps, since
         fine-tuning on few rows fails for want of steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
         """
-        return self.epochs or max(5 if rows <= 20_000 else 3, math.ceil(300 * self.batch_size / rows))
+        return self.epochs or max(5 if rows <= 20_000 else 3, math.ceil(250 * self.batch_size / rows))
 
     def __post_init__(self) -> None:
         """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from inference import Classifier
 
-THRESHOLDS = (0.9, 0.6, 0.6)
+THRESHOLDS = (0.95, 0.9, 0.85)
 TEMPERATURE = 1.5  # far from 1, where forgetting it would not show
 
 
