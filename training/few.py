@@ -81,10 +81,11 @@ def divide(rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
     """
     Divide the rows of all labels that have more than one text into folds, as even as can be.
 
-    Copies of a text stay together, and a label's only text is in no fold: it is always learnt from.
+    Copies of a text stay together. A label's only text is in no fold, nor is a text with several labels: they are
+    always learnt from.
 
     Args:
-        rows: One label a row.
+        rows: One label a row; more texts than labels.
         seed: Same rows and seed: same folds.
     """
     texts: dict[str, list[Row]] = defaultdict(list)
@@ -92,7 +93,8 @@ def divide(rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
         texts[row.text].append(row)
     strata: dict[str, list[list[Row]]] = defaultdict(list)
     for group in texts.values():
-        strata[group[0].labels[0]].append(group)
+        if len({row.labels for row in group}) == 1:
+            strata[group[0].labels[0]].append(group)
     counts = Counter(len(groups) for groups in strata.values() if len(groups) > 1)
     number = min(FOLDS, min(counts))
     folds: list[list[Row]] = [[] for _ in range(number)]

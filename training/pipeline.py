@@ -73,14 +73,16 @@ def train(
     for path in (dev, test):
         if path:
             check_known(tables[path].trainable, labels, path)
+    if not dev and not config.multi_label and len({row.text for row in train_rows}) <= len(labels):
+        raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
     few = not (dev or search or config.teacher) and are_few(train_rows, config)
     dev_rows: list[Row] = []
     if dev:
         dev_rows = tables[dev].trainable
     elif not few:
         train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
-    if not dev and len({row.text for row in train_rows}) == len(labels) and not config.multi_label:
-        raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
+        if not dev_rows:
+            raise DataError(f"{data}: no row can be spared to choose the epoch by; name a --dev")
     test_rows = tables[test].trainable if test else []
 
     # Heavy imports wait until the data is known to be good.

@@ -86,9 +86,8 @@ def fine_tune(
     tokenizer = load_tokenizer(config.base)
 
     run = {"config": asdict(config), "train_rows": _fingerprint(train), "dev_rows": _fingerprint(dev)}
-    arguments = _arguments(
-        config, work, epochs=config.max_epochs(len(train)), choose=bool(dev)
-    )  # joins the other processes, if there are any
+    # Joins the other processes, if there are any.
+    arguments = _arguments(config, work, epochs=config.max_epochs(len(train)), choose=bool(dev))
     with arguments.main_process_first(desc="opening the folder of the run"):
         if arguments.should_save:
             _open_work(work, run, resume=resume)

@@ -80,12 +80,12 @@ def test_the_fitted_head_is_logistic_regression():
 
 def test_folds_hold_every_row_once_and_copies_together():
     rows = [Row(f"text {i // 2}", ("abc"[i % 4 // 2 if i < 8 else 2],)) for i in range(20)]
-    rows.append(Row("alone", ("d",)))
-    folds = divide(rows, seed=0)
-    assert sorted(row.text for fold in folds for row in fold) == sorted(row.text for row in rows[:-1])
+    learnt = [Row("alone", ("d",)), Row("both", ("a",)), Row("both", ("b",))]
+    folds = divide([*rows, *learnt], seed=0)
+    assert sorted(row.text for fold in folds for row in fold) == sorted(row.text for row in rows)
     assert all(len({i for i, fold in enumerate(folds) for row in fold if row.text == text.text}) <= 1 for text in rows)
     assert len(folds) == 2  # the rarest label that can be divided has two texts
-    assert folds == divide(rows, seed=0)
+    assert folds == divide([*rows, *learnt], seed=0)
 
 
 @pytest.mark.parametrize("rows", [2, 5])
