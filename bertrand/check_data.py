@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_columns
 from training.settings import DEFAULT_BASE, TrainConfig
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="look for wrong labels in DATA too; the base model reads every text: some minutes for 10,000 rows",
     )
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_columns(parser)
     parser.add_argument("--multi-label", action="store_true", help="a sentence may have several labels, joined by |")
     parser.add_argument(
         "--base",

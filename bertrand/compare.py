@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_columns
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
@@ -21,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("b", type=Path, metavar="B", help="the model to compare it with")
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences that neither has learnt from")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of model folders")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_columns(parser)
     parser.add_argument(
         "--examples", type=int, default=0, metavar="N", help="show up to N texts that A alone has right, and N of B"
     )

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_columns
+
 if TYPE_CHECKING:
     import argparse
 
@@ -17,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of a model folder")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_columns(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 

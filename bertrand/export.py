@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertrand import example
+from bertrand.options import add_columns
 
 if TYPE_CHECKING:
     import argparse
@@ -21,8 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="labelled rows to prove and measure it on (default: the bundled sentences, to prove only)",
     )
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_columns(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_columns
+
 if TYPE_CHECKING:
     import argparse
 
@@ -17,8 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="gets the drawn rows (.csv, .jsonl)")
     parser.add_argument("--rest", type=Path, metavar="FILE", help="gets the others, without copies of the drawn ones")
     parser.add_argument("--seed", type=int, default=0, help="same data, N and seed: same rows (default: %(default)s)")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_columns(parser)
     parser.add_argument("--multi-label", action="store_true", help="a sentence may have several labels, joined by |")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

@@ -84,10 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train and say what came of it."""
     config = _config(options)
+    from inference.errors import InputError
     from training.pipeline import train
 
     out = options.out or Path("models") / options.data.stem
-    search = Search(options.search, options.search_minutes) if options.search else None
+    if options.search is None and options.search_minutes is not None:
+        raise InputError("--search-minutes bounds a search; say --search N too")
+    search = None if options.search is None else Search(options.search, options.search_minutes)
     manifest = train(
         config, options.data, dev=options.dev, test=options.test, out=out, search=search, resume=options.resume
     )

@@ -15,6 +15,7 @@ import numpy as np
 from training import label_noise
 from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
 from training.errors import DataError
+from training.folds import deal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -178,7 +179,7 @@ def check_labels(
     table = checked.table
     spelling = spellings(table)
     spelt = [Row(row.text, _respelt(row.labels, spelling)) for _, row in table.rows]
-    fold_of, alone = label_noise.folds(spelt, [fold(row.text) for row in spelt])
+    fold_of, alone = deal(spelt, [fold(row.text) for row in spelt], number=label_noise.FOLDS)
     # What cannot be judged is not learnt from either; of several labels a row, the others still can be.
     kept = [i for i, row in enumerate(spelt) if not row.labels or not set(alone).issuperset(row.labels)]
     rows = [Row(spelt[i].text, tuple(name for name in spelt[i].labels if name not in alone)) for i in kept]

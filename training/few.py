@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import sys
-from collections import Counter, defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.calibration import Unseen, fit
+from training.calibration import Unseen, fit_temperature
 from training.checkpoint import Checkpoint
 from training.data import label_names
+from training.folds import deal
 from training.metrics import targets
 from training.train import fine_tune, note
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from training.settings import TrainConfig
 
 FOLDS = 3
+ALWAYS = -1  # fold of the rows that every model learns from: those of labels that one fold has all of
 PASSES = 7_700  # sentences that are passed in all, but 10 to 30 times each
 
 
@@ -39,7 +40,7 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
 
     Args:
         config: The settings of the run.
-        rows: Two or more of at least one label.
+        rows: One label a row; more texts than labels.
         work: Folder of the run.
         resume: Go on with what is in `work`.
 
@@ -53,58 +54,27 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     if config.frozen != "encoder":
         ways["tuned"] = tuned
     labels = label_names(rows)
-    folds = divide(rows, seed=config.seed)
-    held_out = [row for fold in folds for row in fold]
+    fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS, seed=config.seed)
+    fold_of[[row.labels[0] in alone for row in rows]] = ALWAYS
+    folds = [fold for fold in range(FOLDS) if (fold_of == fold).any()]
+    held_out = [row for fold in folds for row in _chosen(rows, fold_of == fold)]
     truth = targets(held_out, labels)
     logits: dict[str, NDArray[np.float32]] = {}
     scores: dict[str, dict[str, float]] = {}
     for name, way in ways.items():
         parts = []
-        for number, fold in enumerate(folds):
-            chosen = {id(row) for row in fold}
-            others = [row for row in rows if id(row) not in chosen]
-            best = fine_tune(way, others, [], work / f"{name}-{number}", resume=resume)
-            parts.append(Checkpoint.load(str(best)).logits([row.text for row in fold]))
+        for fold in folds:
+            best = fine_tune(way, _chosen(rows, fold_of != fold), [], work / f"{name}-{fold}", resume=resume)
+            parts.append(Checkpoint.load(str(best)).logits([row.text for row in _chosen(rows, fold_of == fold)]))
         logits[name] = np.concatenate(parts)
         right = truth[np.arange(len(truth)), logits[name].argmax(axis=1)]
-        fitted = fit(logits[name], truth)
-        scores[name] = {"accuracy": float(right.mean()), "temperature": fitted.temperature}
+        scores[name] = {"accuracy": float(right.mean()), "temperature": fit_temperature(logits[name], truth)}
         print(f"cross-validation, {name}: accuracy {right.mean():.4f} over {len(truth)} rows", file=sys.stderr)
-    chosen_way = max(scores, key=lambda name: scores[name]["accuracy"])
-    best = fine_tune(ways[chosen_way], rows, [], work / "all", resume=resume)
-    record: dict[str, Any] = {"folds": len(folds), "rows": len(held_out), "ways": scores, "chosen": chosen_way}
-    note(best, cross_validation=record)
-    return best, Unseen(held_out, logits[chosen_way])
+    chosen = max(scores, key=lambda name: scores[name]["accuracy"])
+    best = fine_tune(ways[chosen], rows, [], work / "all", resume=resume)
+    note(best, cross_validation={"folds": len(folds), "rows": len(held_out), "ways": scores, "chosen": chosen})
+    return best, Unseen(held_out, logits[chosen])
 
 
-def divide(rows: Sequence[Row], *, seed: int) -> list[list[Row]]:
-    """
-    Divide the rows of all labels that have more than one text into folds, as even as can be.
-
-    Copies of a text stay together. A label's only text is in no fold, nor is a text with several labels: they are
-    always learnt from.
-
-    Args:
-        rows: One label a row; more texts than labels.
-        seed: Same rows and seed: same folds.
-    """
-    texts: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        texts[row.text].append(row)
-    strata: dict[str, list[list[Row]]] = defaultdict(list)
-    for group in texts.values():
-        if len({row.labels for row in group}) == 1:
-            strata[group[0].labels[0]].append(group)
-    counts = Counter(len(groups) for groups in strata.values() if len(groups) > 1)
-    number = min(FOLDS, min(counts))
-    folds: list[list[Row]] = [[] for _ in range(number)]
-    shuffle = random.Random(seed).shuffle
-    start = 0
-    for _, groups in sorted(strata.items()):
-        if len(groups) < 2:
-            continue
-        shuffle(groups)
-        for place, group in enumerate(groups, start):
-            folds[place % number] += group
-        start += len(groups)  # labels with a row too many give it to another fold each
-    return folds
+def _chosen(rows: Sequence[Row], which: NDArray[np.bool_]) -> list[Row]:
+    return list(compress(rows, which.tolist()))

@@ -31,7 +31,7 @@ def build(
     base_model: str,
     probe_texts: Sequence[str],
     labelled: Mapping[str, Sequence[Row]],
-    held_out: Sequence[Row] | Unseen = (),
+    cross_validated: Unseen | None = None,
     min_precision: float | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> artifact.Manifest:
@@ -44,8 +44,9 @@ def build(
         base_model: What the checkpoint was fine-tuned from, for the record.
         probe_texts: Real rows for the gates.
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
-        held_out: Rows to calibrate on, which nothing was learnt from, or what cross-validation says of those that were;
-            without any the checkpoint's calibration stays.
+            What it says of the rows `dev`, which nothing was learnt from, calibrates it.
+        cross_validated: What models that had not learnt from rows say of them, to calibrate on where there is no `dev`;
+            without either the checkpoint's calibration stays.
         min_precision: Share of the answers that must be right, on those rows: texts that are less sure get no label.
         run: The record of the run that made the checkpoint, if it was ours.
 
@@ -57,8 +58,8 @@ def build(
     """
     with artifact.staged(out) as staging:
         _say("exporting to ONNX")
-        int8_graph = staging / artifact.GRAPHS["int8"]
-        fused = export_graphs(checkpoint, fp32=staging / artifact.GRAPHS["fp32"], int8=int8_graph)
+        fp32_graph, int8_graph = (staging / artifact.GRAPHS[precision] for precision in ("fp32", "int8"))
+        fused = export_graphs(checkpoint, fp32=fp32_graph, int8=int8_graph)
         checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
         _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
         if run:
@@ -85,33 +86,23 @@ def build(
         outcomes = gates.check(checkpoint, classifier, probe_texts)
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
-        if held_out:
-            unseen = held_out if isinstance(held_out, Unseen) else _ask(classifier, held_out)
+        asked = {name: _ask(classifier, named) for name, named in labelled.items() if named}
+        if cross_validated:
+            asked["cross-validation"] = cross_validated
+        if unseen := cross_validated or asked.get("dev"):
             calibration = _calibrate(checkpoint, unseen, min_precision)
             values |= _in_manifest(checkpoint, calibration)
             artifact.write_manifest(staging, **values)
             classifier = Classifier.load(staging, precision="fp32")
         calibration.write(staging / artifact.CHECKPOINT)
         rows = [row for named in labelled.values() for row in named]
-        labelled_rows, rows = bool(rows), rows or [Row(text, ()) for text in probe_texts]
-        int8 = Classifier.load(staging, precision="int8")
-        int8_outcomes = gates.check_int8(classifier, int8, rows, labelled=labelled_rows)
-        if failed := [gate for gate in int8_outcomes if not gate.passed]:
-            for gate in failed:
-                _say(f"int8 is not offered, gate {gate.name} failed: {gate.summary()}")
-            int8_graph.unlink()
-            values["precisions"] = ("fp32",)
-        else:
-            int8_outcomes.append(speed := gates.speed(classifier, int8, rows))
-            speedup = speed.measured["int8_speedup"]
-            values["default_precision"] = "int8" if speedup > 1 else "fp32"
-            _say(f"int8 passed its gates, {speedup:.1f} times as fast as fp32")
+        int8_outcomes, offered = _judge_int8(
+            classifier, staging, rows or [Row(text, ()) for text in probe_texts], labelled=bool(rows)
+        )
+        values |= offered
         outcomes += int8_outcomes
 
         _say("measuring")
-        asked = {name: _ask(classifier, named) for name, named in labelled.items() if named}
-        if isinstance(held_out, Unseen):
-            asked["cross-validation"] = held_out
         measured = {name: _measured(classifier, unseen) for name, unseen in asked.items()}
         values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
         values["metrics"] = {name: _summary(one) for name, one in measured.items()}
@@ -120,6 +111,23 @@ def build(
         (staging / artifact.REPORT).write_text(report.page(manifest, measured, outcomes, run), encoding="utf-8")
         (staging / artifact.CARD).write_text(card.card(manifest, measured, outcomes, run), encoding="utf-8")
         return artifact.write_manifest(staging, **values)
+
+
+def _judge_int8(
+    fp32: Classifier, folder: Path, rows: Sequence[Row], *, labelled: bool
+) -> tuple[list[gates.Gate], dict[str, Any]]:
+    """Return what the int8 graph proved, and which precisions are offered; a graph that failed is removed."""
+    int8 = Classifier.load(folder, precision="int8")
+    outcomes = gates.check_int8(fp32, int8, rows, labelled=labelled)
+    if failed := [gate for gate in outcomes if not gate.passed]:
+        for gate in failed:
+            _say(f"int8 is not offered, gate {gate.name} failed: {gate.summary()}")
+        (folder / artifact.GRAPHS["int8"]).unlink()
+        return outcomes, {"precisions": ("fp32",)}
+    speed = gates.speed(fp32, int8, rows)
+    speedup = speed.measured["int8_speedup"]
+    _say(f"int8 passed its gates, {speedup:.1f} times as fast as fp32")
+    return [*outcomes, speed], {"default_precision": "int8" if speedup > 1 else "fp32"}
 
 
 def _calibrate(checkpoint: Checkpoint, unseen: Unseen, min_precision: float | None) -> Calibration:

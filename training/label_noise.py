@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +11,15 @@ from training.data import label_names
 from training.metrics import targets
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from training.data import Row
 
 FOLDS = 5
-STRENGTHS = (
-    3.0,
-    10.0,
-    30.0,
-)  # C of the logistic regression; vectors have length 1, and 1, the default, learns too little
+# C of the logistic regression; vectors have length 1, and 1, the default, learns too little.
+STRENGTHS = (3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True)
@@ -34,43 +29,6 @@ class Doubt:
     row: int  # index among the rows given
     suggested: tuple[str, ...]  # what is likelier
     probability: float  # of the likelier label; for several labels a row, that the most doubtful one is not as given
-
-
-def folds(rows: Sequence[Row], copies: Sequence[Hashable], *, seed: int = 0) -> tuple[NDArray[np.int_], list[str]]:
-    """
-    Deal rows to `FOLDS` folds, every label as evenly as can be, rarest labels first.
-
-    Rows of the same fold are not learnt from while they are judged. That of a label with few rows those rows are in
-    different folds matters more than equal folds: it lets all labels have the same number of folds.
-
-    Args:
-        rows: Labelled sentences.
-        copies: What is equal for rows that say the same: they come into one fold, or each would vouch for the other.
-        seed: Same rows and seed: same folds.
-
-    Returns:
-        The fold of each row, shape (len(rows),), and the labels that are in one fold only, which cannot be judged.
-    """
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for i, copy in enumerate(copies):
-        groups[copy].append(i)
-    texts = Counter(label for group in groups.values() for label in {name for i in group for name in rows[i].labels})
-    dealt = list(groups.values())
-    random.Random(seed).shuffle(dealt)
-    rarest = {id(group): min((texts[name], name) for i in group for name in rows[i].labels or ("",)) for group in dealt}
-    dealt.sort(key=lambda group: rarest[id(group)])
-    fold_of = np.zeros(len(rows), dtype=int)
-    held: dict[str, list[int]] = defaultdict(lambda: [0] * FOLDS)  # rows of each label in each fold
-    sizes = [0] * FOLDS
-    for group in dealt:
-        here = held[rarest[id(group)][1]]
-        fold = min(range(FOLDS), key=lambda number: (here[number], sizes[number]))
-        fold_of[group] = fold
-        sizes[fold] += len(group)
-        for i in group:
-            for label in rows[i].labels or ("",):
-                held[label][fold] += 1
-    return fold_of, sorted(label for label in texts if sum(map(bool, held[label])) < 2)
 
 
 def doubts(
@@ -86,7 +44,7 @@ def doubts(
 
     Args:
         rows: Labelled sentences; every label is in at least two folds.
-        fold_of: From `folds`, shape (len(rows),).
+        fold_of: From `folds.deal`, shape (len(rows),).
         vectors: Of length 1, shape (len(rows), hidden).
         multi_label: Judge every label of a row by itself.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,82 +67,105 @@ def train(
         GateError: the exported graph is not faithful; nothing is written.
     """
     artifact.check_replaceable(out)
-    tables = {path: _read(config, path) for path in (data, dev, test) if path}
-    train_rows = tables[data].trainable
-    check_trainable(train_rows, data)
-    labels = label_names(train_rows)
-    for path in (dev, test):
-        if path:
-            check_known(tables[path].trainable, labels, path)
-    if not dev and not config.multi_label and len({row.text for row in train_rows}) <= len(labels):
-        raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
-    few = not (dev or search or config.teacher) and are_few(train_rows, config)
-    dev_rows: list[Row] = []
-    if dev:
-        dev_rows = tables[dev].trainable
-    elif not few:
-        train_rows, dev_rows = split(train_rows, share=config.dev_share, seed=config.seed)
-        if not dev_rows:
-            raise DataError(f"{data}: no row can be spared to choose the epoch by; name a --dev")
-    test_rows = tables[test].trainable if test else []
+    rows = _divided(config, data, dev=dev, test=test, spare=bool(search or config.teacher))
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
     from training.checkpoint import Checkpoint
-    from training.few import fine_tune_few
     from training.folder import build
-    from training.search import search as look_for
-    from training.train import fine_tune, is_first_process, process_count, read_run
+    from training.train import is_first_process, read_run
 
-    if (few or search) and process_count() > 1:
-        what = "a search" if search else "learning from few examples (--few-examples auto)"
-        raise InputError(
-            f"{what} runs in one process; found {process_count()}: start it without torchrun or accelerate"
-        )
     _quiet_transformers()
     load_config(config.base)
-    teacher = _teach(config.teacher, train_rows, labels) if config.teacher else None
-    checked = _check(config, tables[data], tables[test] if test else None)
+    checked = _check(config, rows.table, rows.test_table)
     for finding in checked.findings:
         if finding.level == "error":
             raise DataError(f"{data}: {finding.message}")
         if finding.level == "warning" and is_first_process():
             print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
-    if is_first_process():
-        print(
-            f"{len(train_rows)} rows to learn from, {len(dev_rows)} to choose the epoch, {len(test_rows)} to test; "
-            f"{len(labels)} labels",
-            file=sys.stderr,
-        )
     work = out.parent / f".{out.name}.training"
-    held_out: Sequence[Row] | Unseen = dev_rows
-    if few:
-        print(
-            f"few examples, {len(train_rows) / len(labels):.1f} a label: all of them are learnt from, and "
-            "cross-validation chooses how; --few-examples off, or a --dev, learns as from many",
-            file=sys.stderr,
-        )
-        best, held_out = fine_tune_few(config, train_rows, work, resume=resume)
-    elif search:
-        best = look_for(search, config, train_rows, dev_rows, work, teacher=teacher, resume=resume)
-    else:
-        best = fine_tune(config, train_rows, dev_rows, work, teacher=teacher, resume=resume)
+    best, cross_validated = _learn(config, rows, work, search=search, resume=resume)
     if not is_first_process():
         return None
     run = read_run(best)
-    texts = [row.text for row in (*dev_rows, *test_rows, *train_rows)]
     manifest = build(
         Checkpoint.load(str(best)),
         out,
         base_model=config.base,
-        probe_texts=texts,
-        labelled={"dev": dev_rows, "test": test_rows},
-        held_out=held_out,
+        probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
+        labelled={"dev": rows.dev, "test": rows.test},
+        cross_validated=cross_validated,
         min_precision=config.min_precision,
         run=run and run | {"data": checked.to_json()},
     )
     shutil.rmtree(work)
     return manifest
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """The files of a run, and what each row is for."""
+
+    table: Table
+    test_table: Table | None
+    train: list[Row]
+    dev: list[Row]  # none where examples are few
+    test: list[Row]
+    labels: list[str]
+
+
+def _divided(config: TrainConfig, data: Path, *, dev: Path | None, test: Path | None, spare: bool) -> _Divided:
+    """Read the files of a run; with `spare`, some rows are kept to choose by, however few there are."""
+    tables = {path: _read(config, path) for path in (data, dev, test) if path}
+    rows = tables[data].trainable
+    check_trainable(rows, data)
+    labels = label_names(rows)
+    for path in (dev, test):
+        if path:
+            check_known(tables[path].trainable, labels, path)
+    dev_rows = tables[dev].trainable if dev else []
+    if not dev:
+        if not config.multi_label and len({row.text for row in rows}) <= len(labels):
+            raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
+        if spare or not are_few(rows, config):
+            rows, dev_rows = split(rows, share=config.dev_share, seed=config.seed)
+            if not dev_rows:
+                raise DataError(f"{data}: no row can be spared to choose the epoch by; name a --dev")
+    test_rows = tables[test].trainable if test else []
+    return _Divided(tables[data], tables[test] if test else None, rows, dev_rows, test_rows, labels)
+
+
+def _learn(
+    config: TrainConfig, rows: _Divided, work: Path, *, search: Search | None, resume: bool
+) -> tuple[Path, Unseen | None]:
+    """Return the folder of the best checkpoint and, of few examples, what cross-validation says of them."""
+    from training.few import fine_tune_few
+    from training.search import search as look_for
+    from training.train import fine_tune, is_first_process, process_count
+
+    few = not rows.dev
+    if (few or search) and process_count() > 1:
+        what = "a search" if search else "learning from few examples (--few-examples auto)"
+        raise InputError(
+            f"{what} runs in one process; found {process_count()}: start it without torchrun or accelerate"
+        )
+    if is_first_process():
+        print(
+            f"{len(rows.train)} rows to learn from, {len(rows.dev)} to choose the epoch, {len(rows.test)} to test; "
+            f"{len(rows.labels)} labels",
+            file=sys.stderr,
+        )
+    if few:
+        print(
+            f"few examples, {len(rows.train) / len(rows.labels):.1f} a label: all of them are learnt from, and "
+            "cross-validation chooses how; --few-examples off, or a --dev, learns as from many",
+            file=sys.stderr,
+        )
+        return fine_tune_few(config, rows.train, work, resume=resume)
+    teacher = _teach(config.teacher, rows.train, rows.labels) if config.teacher else None
+    if search:
+        return look_for(search, config, rows.train, rows.dev, work, teacher=teacher, resume=resume), None
+    return fine_tune(config, rows.train, rows.dev, work, teacher=teacher, resume=resume), None
 
 
 def export(
@@ -343,7 +367,6 @@ def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[
             f"--teacher {teacher}: knows {len(scorer.labels)} labels, the rows {len(labels)}, and {differing[0]!r} "
             "is in one only; expected a model of the same labels"
         )
-    print(f"asking the teacher about {len(rows)} rows", file=sys.stderr)
     order = [scorer.labels.index(label) for label in labels]
     return scorer.score([row.text for row in rows])[:, order]
 

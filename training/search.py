@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from training.settings import TrainConfig
@@ -65,12 +65,9 @@ def search(
             file=sys.stderr,
         )
         settings = replace(config, **chosen)
-        ended = folder / "best" / RUN_FILE
-        record = json.loads(ended.read_bytes()) if ended.is_file() else None
-        if record is None or record["config"] != asdict(settings):
-            made = fine_tune(settings, train, dev, folder, teacher=teacher, resume=resume)
-            record = json.loads((made / RUN_FILE).read_bytes())
-        score = max(epoch[f"dev_{settings.selection}"] for epoch in record["history"])
+        made = fine_tune(settings, train, dev, folder, teacher=teacher, resume=resume)
+        history = json.loads((made / RUN_FILE).read_bytes())["history"]
+        score = max(epoch[f"dev_{settings.selection}"] for epoch in history)
         tried.append(chosen | {"score": score})
         if best is None:
             best = (score, folder)

@@ -93,7 +93,7 @@ def fine_tune(
             _open_work(work, run, resume=resume)
         state = _last_state(work)
     best = work / "best"
-    if state and (best / RUN_FILE).is_file():  # written last: training had ended
+    if (best / RUN_FILE).is_file():  # written last: training had ended
         _part()
         return best
 
@@ -134,20 +134,29 @@ def fine_tune(
             trainer.train(resume_from_checkpoint=str(state) if state else None)
         elif dev:  # fitted, there is nothing left to learn
             trainer.evaluate()
-
-    trainer.save_model(str(best))
-    if arguments.should_save:
-        tokenizer.save_pretrained(str(best))
-        (best / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
-        record = run | {
-            "history": _history(trainer.state.log_history),
-            "precision": "bfloat16" if has_bfloat16() else "float32",
-            "processes": arguments.world_size,
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        }
-        (best / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _save(trainer, tokenizer, best, run)
     _part()
     return best
+
+
+def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> None:
+    """Save the model as any program loads it, and the record of its run."""
+    trainer.save_model(str(folder))
+    if not trainer.args.should_save:
+        return
+    tokenizer.save_pretrained(str(folder))
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
+    record = run | {
+        "history": _history(trainer.state.log_history),
+        "precision": "bfloat16" if has_bfloat16() else "float32",
+        "processes": trainer.args.world_size,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    _write_record(folder, record)
+
+
+def _write_record(folder: Path, record: dict[str, Any]) -> None:
+    (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def process_count() -> int:
@@ -169,8 +178,7 @@ def _part() -> None:
 
 def note(checkpoint: Path, **values: Any) -> None:
     """Add to the record of the run that made a checkpoint."""
-    record = json.loads((checkpoint / RUN_FILE).read_bytes()) | values
-    (checkpoint / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_record(checkpoint, json.loads((checkpoint / RUN_FILE).read_bytes()) | values)
 
 
 def read_run(checkpoint: str | Path) -> dict[str, Any] | None:

@@ -12,7 +12,8 @@ import pytest
 from tests.support import ROOT, run_command, write_csv
 from training.checks import Table, check, check_labels
 from training.data import Row
-from training.label_noise import FOLDS, folds
+from training.folds import deal
+from training.label_noise import FOLDS
 from training.settings import DEFAULT_BASE
 from training.vectors import sentence_vectors
 
@@ -136,7 +137,7 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
 def test_folds_are_even_and_keep_copies_together():
     rows = [Row(f"text {i % 90}", ("rare",) if i % 90 < 2 else ("ab"[i % 2],)) for i in range(100)]
 
-    fold_of, alone = folds(rows, [row.text for row in rows])
+    fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS)
 
     assert alone == []
     for label in ("a", "b"):
@@ -145,7 +146,7 @@ def test_folds_are_even_and_keep_copies_together():
         assert max(sizes) - min(sizes) <= 3
     assert len({fold_of[0], fold_of[1]}) == 2  # two texts of a rare label are not held out at once
     assert fold_of[:10].tolist() == fold_of[90:].tolist()
-    assert np.array_equal(fold_of, folds(rows, [row.text for row in rows])[0])
+    assert np.array_equal(fold_of, deal(rows, [row.text for row in rows], number=FOLDS)[0])
 
 
 def test_the_command_tells_and_cleans_nothing_away(tmp_path):

@@ -17,8 +17,7 @@ from inference import Classifier, InputError
 from tests.support import ROOT, free_port, manifest_of, run_command, write_csv
 from training import pipeline
 from training.checkpoint import Checkpoint
-from training.data import Row, label_names, read_rows
-from training.few import divide
+from training.data import label_names, read_rows
 from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
 from training.settings import Search, TrainConfig
@@ -78,16 +77,6 @@ def test_the_fitted_head_is_logistic_regression():
     np.testing.assert_allclose(ours - ours.mean(axis=0), known.coef_ - known.coef_.mean(axis=0), atol=2e-3)
 
 
-def test_folds_hold_every_row_once_and_copies_together():
-    rows = [Row(f"text {i // 2}", ("abc"[i % 4 // 2 if i < 8 else 2],)) for i in range(20)]
-    learnt = [Row("alone", ("d",)), Row("both", ("a",)), Row("both", ("b",))]
-    folds = divide([*rows, *learnt], seed=0)
-    assert sorted(row.text for fold in folds for row in fold) == sorted(row.text for row in rows)
-    assert all(len({i for i, fold in enumerate(folds) for row in fold if row.text == text.text}) <= 1 for text in rows)
-    assert len(folds) == 2  # the rarest label that can be divided has two texts
-    assert folds == divide([*rows, *learnt], seed=0)
-
-
 @pytest.mark.parametrize("rows", [2, 5])
 def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_base, sentences, rows):
     data = few_of(sentences, tmp_path, rows)
@@ -103,6 +92,19 @@ def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_b
     assert chosen["accuracy"] == max(way["accuracy"] for way in record["cross_validation"]["ways"].values())
     assert manifest_of(tmp_path / "out")["temperature"] == pytest.approx(chosen["temperature"])
     assert {path.name for path in tmp_path.iterdir()} == {"out", data.name}
+
+
+def test_a_label_with_one_text_is_always_learnt(tmp_path, tiny_base, sentences):
+    """It is in no fold, so that every model knows all labels; copies and contradicted texts stay on one side."""
+    rows = [(row.text, row.labels[0]) for row in read_rows(few_of(sentences, tmp_path, 3))]
+    rows += [("alone in the world", "single"), rows[0], (rows[1][0], "praise")]
+    data = write_csv(tmp_path / "odd.csv", rows)
+    config = TrainConfig(base=str(tiny_base), **TINY)
+    pipeline.train(config, data, out=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    assert record["train_rows"]["count"] == len(rows)
+    assert record["cross_validation"]["rows"] == len(rows) - 1
+    assert "single" in Checkpoint.load(str(tmp_path / "out" / "checkpoint")).labels
 
 
 def test_few_examples_learn_as_many_do_where_that_is_wanted(tmp_path, tiny_base, sentences):
@@ -207,3 +209,17 @@ def test_a_search_is_for_one_process(tmp_path, tiny_base, sentences, monkeypatch
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="a search runs in one process; found 2"):
         pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=tmp_path / "out", search=Search(2))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--search", "0"], "--search is 0; expected"),
+        (["--search", "2", "--search-minutes", "-1"], "--search-minutes is -1.0; expected"),
+        (["--search-minutes", "5"], "say --search N too"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(tmp_path, sentences, options, told):
+    done = run_command("train", sentences, "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert told in done.stderr
