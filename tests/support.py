@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -148,6 +150,21 @@ def run_command(
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=1200)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def run_or_trace(command: list[str], seconds: float = 400, **environment: str) -> tuple[int, str]:
+    """Run a command of several processes to its end; one that hangs fails with what each thread was doing."""
+    environ = os.environ | {"PYTHONFAULTHANDLER": "1"} | environment
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            _, told = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for one in everyone:
+                one.send_signal(signal.SIGABRT)
+            _, told = process.communicate()
+            pytest.fail(f"no end after {seconds} s\n{told}")
+        return process.returncode, told
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

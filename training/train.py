@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import sys
 import warnings
 from dataclasses import asdict
@@ -295,6 +296,11 @@ def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) ->
         raise InputError(
             f"--batch-size is {config.batch_size}; expected a multiple of {processes}, the number of processes"
         )
+    if processes > 1 and os.environ.get("MASTER_ADDR") in ("127.0.0.1", "localhost"):
+        # Processes of one machine: gloo would look the machine's name up, for minutes where no name server answers.
+        loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+        if loopback:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     return transformers.TrainingArguments(
         output_dir=str(work),
         num_train_epochs=epochs,

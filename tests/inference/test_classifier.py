@@ -1,5 +1,8 @@
 """Sentences to answers: order, company, offsets, lengths, and texts that are none."""
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from inference import Analysis, Classifier, InputError, Prediction, TextError
 from inference.classifier import sigmoid, softmax
+from tests.support import ROOT
 
 TEXTS = [
     "my order is late",
@@ -256,3 +260,13 @@ def test_words_are_remembered_within_bounds(classifier, monkeypatch):
     remembered = encoder._words._ids
     assert len(remembered) <= 50
     assert max(map(len, remembered)) <= words.LONGEST_WORD
+
+
+def test_nothing_is_reported_to_anybody(model_folder, tmp_path):
+    """ONNX Runtime's reporting begins with an identity of the machine and a queue of events in the home folder."""
+    code = f"from inference import Classifier; Classifier.load({str(model_folder)!r}).classify(['my order'])"
+    told_otherwise = {"ORT_DISABLE_TELEMETRY", "CI", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in told_otherwise}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, cwd=ROOT, check=True, env=environment | {"HOME": str(tmp_path)}, timeout=300)
+    assert list(tmp_path.iterdir()) == []
