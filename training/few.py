@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from training.calibration import Unseen, fit_temperature
 from training.checkpoint import Checkpoint
-from training.data import label_names
+from training.data import Row, label_names
 from training.folds import deal
 from training.metrics import targets
 from training.train import fine_tune, note
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from training.data import Row
     from training.settings import TrainConfig
 
 FOLDS = 3
@@ -34,9 +34,10 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     """
     Fine-tune on all rows, in the way that does better on rows it has not seen.
 
-    Two ways are tried: the encoder as it was pretrained with a fitted classifier, and fine-tuning from there. The share
-    that a development set would take is worth more to learn from, so that the model is calibrated on what the models of
-    the folds say, each of the rows that it was not shown.
+    Two questions are asked of cross-validation: whether the name of a label, as one more text of it, teaches what it
+    means, and whether fine-tuning from a fitted classifier does better than the encoder as it was pretrained with that
+    classifier. The share that a development set would take is worth more to learn from, so that the model is calibrated
+    on what the models of the folds say, each of the rows that it was not shown.
 
     Args:
         config: The settings of the run.
@@ -50,30 +51,70 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     epochs = config.epochs or min(30, max(10, PASSES // len(rows)))
     # Starting from a fitted classifier, a second pass over each row was no help (see docs/training.md).
     tuned = replace(config, head_start="fitted", epochs=epochs, consistency=config.consistency or 0.0)
-    ways = {"frozen": replace(tuned, freeze="encoder")}
+    frozen = replace(tuned, freeze="encoder")
+    folds = _Folds(rows, seed=config.seed)
+    ways = [folds.judge(_Way("frozen", frozen), work, resume=resume)]
+    if names := name_rows(label_names(rows)):
+        ways.append(folds.judge(_Way("frozen-named", frozen, names), work, resume=resume))
+    best = max(ways, key=lambda way: way.accuracy)
     if config.frozen != "encoder":
-        ways["tuned"] = tuned
-    labels = label_names(rows)
-    fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS, seed=config.seed)
-    fold_of[[row.labels[0] in alone for row in rows]] = ALWAYS
-    folds = [fold for fold in range(FOLDS) if (fold_of == fold).any()]
-    held_out = [row for fold in folds for row in _chosen(rows, fold_of == fold)]
-    truth = targets(held_out, labels)
-    logits: dict[str, NDArray[np.float32]] = {}
-    scores: dict[str, dict[str, float]] = {}
-    for name, way in ways.items():
+        way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
+        ways.append(folds.judge(way, work, resume=resume))
+        # Of two that are equal the one that learns more from the rows that a fold withheld.
+        best = max(ways[-1], best, key=lambda way: way.accuracy)
+    checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
+    told = {way.way.name: {"accuracy": way.accuracy, "temperature": way.temperature} for way in ways}
+    note(checkpoint, cross_validation=folds.size | {"ways": told, "chosen": best.way.name})
+    return checkpoint, Unseen(folds.held_out, best.logits)
+
+
+def name_rows(labels: Sequence[str]) -> list[Row]:
+    """Return the name of each label as a text of it: `lost_card`, `lost-card` and `LostCard` all say "lost card"."""
+    texts = (re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", label).strip() for label in labels)
+    return [Row(text, (label,)) for text, label in zip(texts, labels, strict=True) if text]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A way to learn from few rows."""
+
+    name: str
+    config: TrainConfig
+    names: Sequence[Row] = ()  # learnt too
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A way, and what its models say of the rows that they had not learnt from."""
+
+    way: _Way
+    logits: NDArray[np.float32]  # (rows of `_Folds.held_out`, labels)
+    accuracy: float
+    temperature: float
+
+
+class _Folds:
+    """Rows, and which of them are judged by a model that has learnt from all others."""
+
+    def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
+        fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS, seed=seed)
+        fold_of[[row.labels[0] in alone for row in rows]] = ALWAYS
+        numbers = [fold for fold in range(FOLDS) if (fold_of == fold).any()]
+        self.parts = [(_chosen(rows, fold_of != fold), _chosen(rows, fold_of == fold)) for fold in numbers]
+        self.held_out = [row for _, held_out in self.parts for row in held_out]
+        self.truth = targets(self.held_out, label_names(rows))
+        self.size = {"folds": len(self.parts), "rows": len(self.held_out)}
+
+    def judge(self, way: _Way, work: Path, *, resume: bool) -> _Judged:
+        """Learn from the rows outside each fold, and ask about those in it."""
         parts = []
-        for fold in folds:
-            best = fine_tune(way, _chosen(rows, fold_of != fold), [], work / f"{name}-{fold}", resume=resume)
-            parts.append(Checkpoint.load(str(best)).logits([row.text for row in _chosen(rows, fold_of == fold)]))
-        logits[name] = np.concatenate(parts)
-        right = truth[np.arange(len(truth)), logits[name].argmax(axis=1)]
-        scores[name] = {"accuracy": float(right.mean()), "temperature": fit_temperature(logits[name], truth)}
-        print(f"cross-validation, {name}: accuracy {right.mean():.4f} over {len(truth)} rows", file=sys.stderr)
-    chosen = max(scores, key=lambda name: scores[name]["accuracy"])
-    best = fine_tune(ways[chosen], rows, [], work / "all", resume=resume)
-    note(best, cross_validation={"folds": len(folds), "rows": len(held_out), "ways": scores, "chosen": chosen})
-    return best, Unseen(held_out, logits[chosen])
+        for number, (learnt, held_out) in enumerate(self.parts):
+            best = fine_tune(way.config, [*learnt, *way.names], [], work / f"{way.name}-{number}", resume=resume)
+            parts.append(Checkpoint.load(str(best)).logits([row.text for row in held_out]))
+        logits = np.concatenate(parts)
+        right = self.truth[np.arange(len(self.truth)), logits.argmax(axis=1)]
+        print(f"cross-validation, {way.name}: accuracy {right.mean():.4f} over {len(right)} rows", file=sys.stderr)
+        return _Judged(way, logits, float(right.mean()), fit_temperature(logits, self.truth))
 
 
 def _chosen(rows: Sequence[Row], which: NDArray[np.bool_]) -> list[Row]:

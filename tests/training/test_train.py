@@ -16,7 +16,8 @@ from inference import Classifier, InputError
 from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
 from training import pipeline
 from training.checkpoint import Checkpoint
-from training.data import label_names, read_rows
+from training.data import Row, label_names, read_rows
+from training.few import fine_tune_few, name_rows
 from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
 from training.settings import Search, TrainConfig
@@ -84,11 +85,13 @@ def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_b
     assert done.returncode == 0, done.stderr
     assert "few examples" in done.stderr
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
-    assert record["train_rows"]["count"] == 3 * rows
-    assert record["cross_validation"]["rows"] == 3 * rows
-    assert set(record["cross_validation"]["ways"]) == {"frozen", "tuned"}
-    chosen = record["cross_validation"]["ways"][record["cross_validation"]["chosen"]]
-    assert chosen["accuracy"] == max(way["accuracy"] for way in record["cross_validation"]["ways"].values())
+    asked = record["cross_validation"]
+    named = asked["chosen"].endswith("-named")
+    assert record["train_rows"]["count"] == 3 * rows + (3 if named else 0)
+    assert asked["rows"] == 3 * rows
+    assert [name.removesuffix("-named") for name in asked["ways"]] == ["frozen", "frozen", "tuned"]
+    chosen = asked["ways"][asked["chosen"]]
+    assert chosen["accuracy"] == max(way["accuracy"] for way in asked["ways"].values())
     assert manifest_of(tmp_path / "out")["temperature"] == pytest.approx(chosen["temperature"])
     assert {path.name for path in tmp_path.iterdir()} == {"out", data.name}
 
@@ -101,9 +104,44 @@ def test_a_label_with_one_text_is_always_learnt(tmp_path, tiny_base, sentences):
     config = TrainConfig(base=str(tiny_base), **TINY)
     pipeline.train(config, data, out=tmp_path / "out")
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
-    assert record["train_rows"]["count"] == len(rows)
+    names = 4 if record["cross_validation"]["chosen"].endswith("-named") else 0
+    assert record["train_rows"]["count"] == len(rows) + names
     assert record["cross_validation"]["rows"] == len(rows) - 1
     assert "single" in Checkpoint.load(str(tmp_path / "out" / "checkpoint")).labels
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("lost_card", "lost card"),
+        ("lost-card", "lost card"),
+        ("LostCard", "Lost Card"),
+        ("ATM", "ATM"),
+        ("größe: klein", "größe klein"),
+        ("カード", "カード"),
+        ("7", "7"),
+        ("???", None),
+    ],
+)
+def test_the_name_of_a_label_is_a_text(label, text):
+    assert name_rows([label]) == ([Row(text, (label,))] if text else [])
+
+
+def test_names_that_say_what_labels_mean_are_learnt_and_others_are_not(tmp_path):
+    """Of the real base: two texts of each label say less than its name, if that is one."""
+    texts = {
+        "animals": ["she rode it across the field", "an eagle"],
+        "music": ["violin", "he sang the last verse"],
+        "weather": ["take an umbrella", "minus ten degrees"],
+        "sport": ["they scored twice", "a racket"],
+    }
+    ways = {}
+    for kind, names in {"meant": list(texts), "mixed": ["weather", "sport", "animals", "music"]}.items():
+        rows = [Row(text, (name,)) for name, pair in zip(names, texts.values(), strict=True) for text in pair]
+        checkpoint, _ = fine_tune_few(TrainConfig(freeze="encoder"), rows, tmp_path / kind)
+        ways[kind] = json.loads((checkpoint / "train.json").read_text())["cross_validation"]
+    assert ways["meant"]["chosen"] == "frozen-named"
+    assert ways["mixed"]["chosen"] == "frozen"
 
 
 def test_few_examples_learn_as_many_do_where_that_is_wanted(tmp_path, tiny_base, sentences):
