@@ -152,19 +152,18 @@ def run_command(
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def run_or_trace(command: list[str], seconds: float = 400, **environment: str) -> tuple[int, str]:
+def run_or_trace(command: list[str], log: Path, seconds: float = 400, **environment: str) -> int:
     """Run a command of several processes to its end; one that hangs fails with what each thread was doing."""
     environ = os.environ | {"PYTHONFAULTHANDLER": "1"} | environment
-    with subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as process:
+    with log.open("w") as output, subprocess.Popen(command, cwd=ROOT, env=environ, stderr=output) as process:
         try:
-            _, told = process.communicate(timeout=seconds)
+            return process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            everyone = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-            for one in everyone:
+            first = psutil.Process(process.pid)
+            for one in [*first.children(recursive=True), first]:
                 one.send_signal(signal.SIGABRT)
-            _, told = process.communicate()
-            pytest.fail(f"no end after {seconds} s\n{told}")
-        return process.returncode, told
+            process.wait()
+            pytest.fail(f"no end after {seconds} s\n{log.read_text()}")
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:

@@ -220,17 +220,20 @@ def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentence
     options = ["--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--max-tokens", "32"]
     out = tmp_path / "out"
     command = ["train", sentences, "--test", sentences, "--out", out, "--base", tiny_base, *options]
-    returncode, told = run_or_trace(
+    log = tmp_path / "log"
+    returncode = run_or_trace(
         [sys.executable, *launch, "--master-port", str(free_port()), "-m", "bertrand", *map(str, command)],
+        log,
         # The launcher looks the machine's name up some twenty times, each for 10 s where no name server answers.
         RES_OPTIONS="timeout:1 attempts:1",
     )
+    told = log.read_text()
     assert returncode == 0, told
     assert told.count("epoch 1 of 12") == 1
     assert json.loads((out / "checkpoint" / "train.json").read_text())["processes"] == 2
     together, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
     assert together == pytest.approx(alone, abs=0.05)
-    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "log"}
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, tiny_base, sentences, monkeypatch):
