@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "layers": "lowest layers of the base that are kept",
         "head_start": "how the classifier starts: at random, or fitted on the vectors that the base gives",
         "consistency": "weight of the distance between two passes over a sentence (R-Drop); 0: one pass, half the time",
+        "soft_labels": "share of a label that follows what the other rows say of the sentence",
         "freeze": "what does not learn",
         "min_precision": "share of the answers that must be right: texts that are less sure get no label",
         "teacher": "model folder or checkpoint with the same labels, whose probabilities are learnt too",
@@ -61,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unset = {
         "layers": (int, "all"),
         "consistency": (float, "1, with more than 20,000 rows 0"),
+        "soft_labels": (float, "0.3, with more than 20,000 rows or several labels a sentence 0"),
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "epochs": (int, "chosen by the number of rows"),

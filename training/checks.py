@@ -16,6 +16,7 @@ from training import label_noise
 from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
 from training.errors import DataError
 from training.folds import deal
+from training.probe import FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -179,7 +180,7 @@ def check_labels(
     table = checked.table
     spelling = spellings(table)
     spelt = [Row(row.text, _respelt(row.labels, spelling)) for _, row in table.rows]
-    fold_of, alone = deal(spelt, [fold(row.text) for row in spelt], number=label_noise.FOLDS)
+    fold_of, alone = deal(spelt, [fold(row.text) for row in spelt], number=FOLDS)
     # What cannot be judged is not learnt from either; of several labels a row, the others still can be.
     kept = [i for i, row in enumerate(spelt) if not row.labels or not set(alone).issuperset(row.labels)]
     rows = [Row(spelt[i].text, tuple(name for name in spelt[i].labels if name not in alone)) for i in kept]

@@ -49,7 +49,8 @@ class Objective:
 
         Args:
             logits: In float32.
-            goals: Places of the labels, shape (batch,), or 0 and 1 of shape (batch, labels) where there may be several.
+            goals: Places of the labels, shape (batch,), or 0 and 1 of shape (batch, labels) where there may be several,
+                or how far each label is learnt, of that shape too.
         """
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.multi_label:

@@ -141,6 +141,7 @@ def _learn(
     """Return the folder of the best checkpoint and, of few examples, what cross-validation says of them."""
     from training.few import fine_tune_few
     from training.search import search as look_for
+    from training.soft_labels import soft_labels
     from training.train import fine_tune, is_first_process, process_count
 
     few = not rows.dev
@@ -163,9 +164,12 @@ def _learn(
         )
         return fine_tune_few(config, rows.train, work, resume=resume)
     teacher = _teach(config.teacher, rows.train, rows.labels) if config.teacher else None
+    soft = soft_labels(config, rows.train)
     if search:
-        return look_for(search, config, rows.train, rows.dev, work, teacher=teacher, resume=resume), None
-    return fine_tune(config, rows.train, rows.dev, work, teacher=teacher, resume=resume), None
+        best = look_for(search, config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
+    else:
+        best = fine_tune(config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
+    return best, None
 
 
 def export(

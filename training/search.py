@@ -29,6 +29,7 @@ def search(
     dev: Sequence[Row],
     work: Path,
     *,
+    soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
 ) -> Path:
@@ -44,6 +45,7 @@ def search(
         train: Rows to learn from.
         dev: Rows to choose the settings, and of each run the epoch, by.
         work: Folder of the search.
+        soft: As `fine_tune` takes it.
         teacher: As `fine_tune` takes it.
         resume: Trials that had ended in `work` count; the one that had not goes on.
     """
@@ -65,7 +67,7 @@ def search(
             file=sys.stderr,
         )
         settings = replace(config, **chosen)
-        made = fine_tune(settings, train, dev, folder, teacher=teacher, resume=resume)
+        made = fine_tune(settings, train, dev, folder, soft=soft, teacher=teacher, resume=resume)
         history = json.loads((made / RUN_FILE).read_bytes())["history"]
         score = max(epoch[f"dev_{settings.selection}"] for epoch in history)
         tried.append(chosen | {"score": score})

@@ -38,6 +38,7 @@ class TrainConfig:
     head_start: str = "random"  # fitted: as logistic regression on the base's vectors
     layers: int | None = None  # lowest of the base that are kept; None: all
     consistency: float | None = None  # weight of the distance of two passes over a row; None: see `agreement`
+    soft_labels: float | None = None  # share of a label that follows what other rows say; None: see `softness`
     freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `frozen`
     teacher: str | None = None  # model folder or checkpoint whose probabilities are learnt too
     few_examples: str = "auto"  # with fewer than 30 rows a label, cross-validation chooses how to learn; off: as ever
@@ -72,6 +73,18 @@ class TrainConfig:
             return self.consistency
         return 1.0 if rows <= 20_000 else 0.0
 
+    def softness(self, rows: int) -> float:
+        """
+        Return the share of each label that follows what a linear probe of the base says of its row: see `soft_labels`.
+
+        Where nothing is set: 0.3, but 0 where the probe would say nothing (another start than the pretrained base),
+        where a teacher does, where it takes too long (more than 20,000 rows), or a row may have several labels.
+        """
+        if self.soft_labels is not None:
+            return self.soft_labels
+        asked = self.init == "pretrained" and not self.teacher and not self.multi_label and rows <= 20_000
+        return 0.3 if asked else 0.0
+
     def max_epochs(self, rows: int) -> int:
         """
         Return how often to pass over `rows` rows at most.
@@ -98,6 +111,7 @@ class TrainConfig:
             "head_learning_rate": (1e-9, 1.0),
             "layers": (1, 1000),
             "consistency": (0.0, 1000.0),
+            "soft_labels": (0.0, 1.0),
             "layer_decay": (0.01, 1.0),
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
@@ -109,12 +123,14 @@ class TrainConfig:
         }
         for name, (low, high) in limits.items():
             value, whole = getattr(self, name), isinstance(low, int)
-            if value is None and name in ("epochs", "layers", "consistency", "min_precision"):
+            if value is None and name in ("epochs", "layers", "consistency", "soft_labels", "min_precision"):
                 continue
             fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
             if not fits or not low <= value <= high:
                 kind = "a whole number" if whole else "a number"
                 _refuse(name, value, f"{kind} from {low:g} to {high:g}")
+        if self.soft_labels and self.multi_label:
+            _refuse("soft_labels", self.soft_labels, "no such setting where a sentence may have several labels")
         if self.min_precision and self.multi_label:
             _refuse("min_precision", self.min_precision, "no such setting where a sentence may have several labels")
 

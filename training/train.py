@@ -62,6 +62,7 @@ def fine_tune(
     dev: Sequence[Row],
     work: Path,
     *,
+    soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
 ) -> Path:
@@ -75,6 +76,7 @@ def fine_tune(
         train: Rows to learn from.
         dev: Rows to choose the best epoch by; without any, the last one is taken.
         work: Folder of the run; keeps a state for every epoch, so that a killed run can go on.
+        soft: What is learnt in place of the labels of `train`, shape (rows, labels), as `soft_labels` gives it.
         teacher: What another model says of `train`: probabilities, shape (rows, labels), labels in alphabetical order.
         resume: Go on from the last state in `work`; start anew where there is none.
 
@@ -109,6 +111,8 @@ def fine_tune(
         balanced=config.class_weights == "balanced",
     )
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
+    if soft is not None:
+        data = [item | {"labels": row.tolist()} for item, row in zip(data, soft, strict=True)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
     fitted = config.pooling == "mean" and config.head_start == "fitted"
     if fitted and not state:

@@ -13,7 +13,7 @@ from tests.support import ROOT, run_command, write_csv
 from training.checks import Table, check, check_labels
 from training.data import Row
 from training.folds import deal
-from training.label_noise import FOLDS
+from training.probe import FOLDS
 from training.settings import DEFAULT_BASE
 from training.vectors import sentence_vectors
 

@@ -348,6 +348,8 @@ def test_one_label_is_nothing_to_learn(tmp_path, tiny_base):
         ({"learning_rate": "fast"}, "--learning-rate"),
         ({"init": "x"}, "--init"),
         ({"seed": -1}, "--seed"),
+        ({"soft_labels": 1.5}, "--soft-labels"),
+        ({"soft_labels": 0.3, "multi_label": True}, "--soft-labels"),
     ],
 )
 def test_a_setting_out_of_range_is_named(settings, told):

@@ -21,6 +21,7 @@ from training.few import fine_tune_few, name_rows
 from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
 from training.settings import Search, TrainConfig
+from training.soft_labels import soft_labels
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 
@@ -108,6 +109,49 @@ def test_a_label_with_one_text_is_always_learnt(tmp_path, tiny_base, sentences):
     assert record["train_rows"]["count"] == len(rows) + names
     assert record["cross_validation"]["rows"] == len(rows) - 1
     assert "single" in Checkpoint.load(str(tmp_path / "out" / "checkpoint")).labels
+
+
+def test_a_label_that_other_rows_speak_against_is_learnt_less():
+    """Of the real base; a label whose rows all are one text cannot be judged and stays as it is."""
+    texts = {
+        "refund": ["money back please", "I want my money back", "pay me back", "give back what I paid", "refund it"],
+        "password": [
+            "I forgot my password",
+            "reset my password",
+            "new password please",
+            "password lost",
+            "my password",
+        ],
+    }
+    rows = [Row(text, (label,)) for label, written in texts.items() for text in written]
+    wrong = len(rows)
+    rows += [Row("please send my money back", ("password",)), Row("hello", ("single",))]
+
+    soft = soft_labels(TrainConfig(soft_labels=0.4), rows)
+
+    assert label_names(rows) == ["password", "refund", "single"]
+    np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
+    assert soft[-1].tolist() == [0, 0, 1]
+    own = soft[np.arange(len(rows)), [label_names(rows).index(row.labels[0]) for row in rows]]
+    assert own[:-1].argmin() == wrong
+    assert (own >= 0.6 - 1e-6).all()
+    assert soft[wrong, 1] > 0.2  # more than half of what could go there
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "share"),
+    [
+        ({}, 100, 0.3),
+        ({}, 20_001, 0.0),
+        ({"soft_labels": 0.1}, 20_001, 0.1),
+        ({"soft_labels": 0.0}, 100, 0.0),
+        ({"init": "random"}, 100, 0.0),
+        ({"teacher": "models/other"}, 100, 0.0),
+        ({"multi_label": True}, 100, 0.0),
+    ],
+)
+def test_labels_are_soft_where_a_probe_can_say_something(settings, rows, share):
+    assert TrainConfig(**settings).softness(rows) == share
 
 
 @pytest.mark.parametrize(
