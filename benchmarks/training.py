@@ -28,6 +28,7 @@ from training.checkpoint import Checkpoint, load_tokenizer
 from training.data import label_names, read_rows, split
 from training.metrics import score
 from training.settings import TrainConfig
+from training.soft_labels import soft_labels
 from training.train import fine_tune
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def main() -> None:
 
 
 def _bertrand(config: TrainConfig, train: Sequence[Row], dev: Sequence[Row], work: Path) -> Path:
-    """Loading, starting and scoring the development rows included."""
-    return fine_tune(config, train, dev, work)
+    """Loading, starting, the probe behind the soft labels and scoring the development rows included."""
+    return fine_tune(config, train, dev, work, soft=soft_labels(config, train))
 
 
 def _plain(config: TrainConfig, train: Sequence[Row], dev: Sequence[Row], work: Path) -> Path:  # noqa: ARG001
