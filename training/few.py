@@ -57,7 +57,7 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     if names := name_rows(label_names(rows)):
         ways.append(folds.judge(_Way("frozen-named", frozen, names), work, resume=resume))
     best = max(ways, key=lambda way: way.accuracy)
-    if config.frozen != "encoder":
+    if config.freeze != "encoder":
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
         ways.append(folds.judge(way, work, resume=resume))
         # Of two that are equal the one that learns more from the rows that a fold withheld.

@@ -81,7 +81,7 @@ def search(
         return float(score)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
-    asked = replace(config, consistency=config.agreement(len(train)))
+    asked = config.for_rows(len(train))
     study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
     study.optimize(attempt, n_trials=wanted.trials, timeout=wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 DEFAULT_BASE = "minilm"
+MANY_ROWS = 20_000  # with more of them, time is better spent on other rows than twice on one
 CHOICES = {
     "pooling": ("mean", "first"),
     "init": ("pretrained", "types", "random"),
@@ -22,7 +23,7 @@ class TrainConfig:
     """One fine-tuning run; saved in train.json beside the checkpoint it made."""
 
     base: str = DEFAULT_BASE  # hub id, local folder, or the default
-    epochs: int | None = None  # at most: early stopping ends sooner; None: see `max_epochs`
+    epochs: int | None = None  # at most: early stopping ends sooner; None: see `for_rows`
     patience: int = 4  # epochs without a better development score before stopping
     learning_rate: float = 1e-4  # peak in the top layer, reached after warm-up, then linear to 0
     head_learning_rate: float = 1e-3  # peak in the classifier
@@ -37,9 +38,9 @@ class TrainConfig:
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
     head_start: str = "random"  # fitted: as logistic regression on the base's vectors
     layers: int | None = None  # lowest of the base that are kept; None: all
-    consistency: float | None = None  # weight of the distance of two passes over a row; None: see `agreement`
-    soft_labels: float | None = None  # share of a label that follows what other rows say; None: see `softness`
-    freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `frozen`
+    consistency: float | None = None  # weight of the distance of two passes over a row; None: see `for_rows`
+    soft_labels: float | None = None  # share of a label that follows what other rows say; None: see `for_rows`
+    freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `for_rows`
     teacher: str | None = None  # model folder or checkpoint whose probabilities are learnt too
     few_examples: str = "auto"  # with fewer than 30 rows a label, cross-validation chooses how to learn; off: as ever
     class_weights: str = "none"  # balanced: every label weighs the same in the loss
@@ -49,50 +50,31 @@ class TrainConfig:
     label_column: str = "label"
 
     @property
-    def frozen(self) -> str:
-        """
-        Return what does not learn.
-
-        Where nothing is set, pretrained embeddings: they are more than half of a small BERT's weights, and what rows do
-        not mention could only drift away from what they do.
-        """
-        return self.freeze or ("none" if self.init == "random" else "embeddings")
-
-    @property
     def selection(self) -> str:
         """Return the score on the development rows that chooses: macro-F1 where labels are to weigh the same."""
         return "macro_f1" if self.multi_label or self.class_weights == "balanced" else "accuracy"
 
-    def agreement(self, rows: int) -> float:
+    def for_rows(self, rows: int) -> TrainConfig:
         """
-        Return the weight of the distance of two passes over each of `rows` rows; 0: there is one pass.
+        Return the settings of a run on so many rows: what nobody has set is what suits them.
 
-        Where nothing is set: 1 (R-Drop), but with more than 20,000 rows 0, since time is better spent on other rows.
+        - epochs: 5, with more than 20,000 rows 3, and enough for 250 steps: fine-tuning on few rows fails for want of
+          steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
+        - consistency: 1 (R-Drop), with more than 20,000 rows 0.
+        - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
+          base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
+        - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
+          could only drift away from what they do.
         """
-        if self.consistency is not None:
-            return self.consistency
-        return 1.0 if rows <= 20_000 else 0.0
-
-    def softness(self, rows: int) -> float:
-        """
-        Return the share of each label that follows what a linear probe of the base says of its row: see `soft_labels`.
-
-        Where nothing is set: 0.3, but 0 where the probe would say nothing (another start than the pretrained base),
-        where a teacher does, where it takes too long (more than 20,000 rows), or a row may have several labels.
-        """
-        if self.soft_labels is not None:
-            return self.soft_labels
-        asked = self.init == "pretrained" and not self.teacher and not self.multi_label and rows <= 20_000
-        return 0.3 if asked else 0.0
-
-    def max_epochs(self, rows: int) -> int:
-        """
-        Return how often to pass over `rows` rows at most.
-
-        Where nothing is set: 5 times, with more than 20,000 rows 3 times, and often enough for 250 steps, since
-        fine-tuning on few rows fails for want of steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
-        """
-        return self.epochs or max(5 if rows <= 20_000 else 3, math.ceil(250 * self.batch_size / rows))
+        many = rows > MANY_ROWS
+        probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
+        return replace(
+            self,
+            epochs=self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows)),
+            consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
+            soft_labels=(0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels,
+            freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
+        )
 
     def __post_init__(self) -> None:
         """

@@ -38,7 +38,7 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32]
     Returns:
         Shape (rows, labels), labels in alphabetical order, the sum of a row is 1; None where labels stay as they are.
     """
-    share = config.softness(len(rows))
+    share = config.for_rows(len(rows)).soft_labels
     if not share:
         return None
     truth = targets(rows, label_names(rows))

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +85,15 @@ def fine_tune(
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
     labels = label_names(train)
+    config = config.for_rows(len(train))
+    if soft is None:
+        config = replace(config, soft_labels=0.0)
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     tokenizer = load_tokenizer(config.base)
 
     run = {"config": asdict(config), "train_rows": _fingerprint(train), "dev_rows": _fingerprint(dev)}
     # Joins the other processes, if there are any.
-    arguments = _arguments(config, work, epochs=config.max_epochs(len(train)), choose=bool(dev))
+    arguments = _arguments(config, work, choose=bool(dev))
     with arguments.main_process_first(desc="opening the folder of the run"):
         if arguments.should_save:
             _open_work(work, run, resume=resume)
@@ -107,7 +110,7 @@ def fine_tune(
     objective = Objective.of(
         truth,
         multi_label=config.multi_label,
-        consistency=config.agreement(len(train)),
+        consistency=config.consistency or 0.0,
         balanced=config.class_weights == "balanced",
     )
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
@@ -135,7 +138,7 @@ def fine_tune(
     with warnings.catch_warnings():
         # Some file systems order states by number, which is the order they were made in.
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        if not (fitted and config.frozen == "encoder"):
+        if not (fitted and config.freeze == "encoder"):
             trainer.train(resume_from_checkpoint=str(state) if state else None)
         elif dev:  # fitted, there is nothing left to learn
             trainer.evaluate()
@@ -288,13 +291,13 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         "none": [],
         "embeddings": [model.base_model.embeddings],
         "encoder": [model.base_model],
-    }[config.frozen]
+    }[config.freeze or "none"]
     for module in frozen:
         module.requires_grad_(requires_grad=False)
     return model
 
 
-def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) -> transformers.TrainingArguments:
+def _arguments(config: TrainConfig, work: Path, *, choose: bool) -> transformers.TrainingArguments:
     processes = process_count()
     if config.batch_size % processes:
         raise InputError(
@@ -307,7 +310,7 @@ def _arguments(config: TrainConfig, work: Path, *, epochs: int, choose: bool) ->
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     return transformers.TrainingArguments(
         output_dir=str(work),
-        num_train_epochs=epochs,
+        num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         warmup_ratio=config.warmup_ratio,
         per_device_train_batch_size=config.batch_size // processes,

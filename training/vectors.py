@@ -35,13 +35,15 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
         BaseModelError: the base model cannot be had or is of another family.
     """
     import torch
-    from transformers import AutoModel
+    from transformers import CONFIG_MAPPING, AutoModel
 
     config = load_config(base)
     tokenizer = load_tokenizer(base)
     tokenizer.model_max_length = min(max_tokens, longest_input(config))
     head = {} if family(config) == "distilbert" else {"add_pooling_layer": False}
-    model = fetch(AutoModel.from_pretrained, base, **head).eval()
+    # Without a head, a checkpoint of ours is what its base was.
+    stock = CONFIG_MAPPING[family(config)].from_dict(config.to_dict())
+    model = fetch(AutoModel.from_pretrained, base, config=stock, **head).eval()
     ids = tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     vectors = np.zeros((len(ids), config.hidden_size), dtype=np.float32)

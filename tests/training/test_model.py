@@ -20,6 +20,7 @@ from training import gates, pipeline
 from training.checkpoint import Checkpoint
 from training.errors import BaseModelError, DataError, GateError
 from training.settings import TrainConfig
+from training.vectors import sentence_vectors
 
 PROBES = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]
 
@@ -124,6 +125,16 @@ def test_every_family_trains_from_a_base_and_from_a_checkpoint(tmp_path, family,
 
     assert first.gates["parity"]["passed"]
     assert again.gates["parity"]["passed"]
+
+
+def test_a_checkpoint_of_ours_gives_vectors_as_any_base_does(model_folder):
+    texts = ["my order is late", "login"]
+    checkpoint = str(model_folder / "checkpoint")
+
+    vectors = sentence_vectors(checkpoint, texts, max_tokens=64)
+
+    means = np.stack([states.mean(axis=0) for _, _, states in Checkpoint.load(checkpoint).run(texts)])
+    np.testing.assert_allclose(vectors, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
@@ -455,6 +466,8 @@ def test_the_record_of_a_run_has_all_that_repeats_it(model_folder):
     record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
 
     assert record["config"]["seed"] == 0
+    decided = {name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "freeze")}
+    assert decided == {"epochs": 12, "consistency": 1.0, "soft_labels": 0.3, "freeze": "embeddings"}
     assert record["train_rows"]["count"] + record["dev_rows"]["count"] == 96
     assert len(record["history"]) <= 12
     assert {"torch", "transformers"} <= record["versions"].keys()

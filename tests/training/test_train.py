@@ -151,7 +151,7 @@ def test_a_label_that_other_rows_speak_against_is_learnt_less():
     ],
 )
 def test_labels_are_soft_where_a_probe_can_say_something(settings, rows, share):
-    assert TrainConfig(**settings).softness(rows) == share
+    assert TrainConfig(**settings).for_rows(rows).soft_labels == share
 
 
 @pytest.mark.parametrize(
