@@ -46,7 +46,7 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32]
     judged = np.array([row.labels[0] not in alone for row in rows])
     known = truth[judged].any(axis=0)  # labels that are alone in a fold keep their rows as they are
     soft = truth.astype(np.float32)
-    if not judged.any():
+    if known.sum() < 2:
         return soft
     vectors = sentence_vectors(config.base, [row.text for row in rows], max_tokens=config.max_tokens)[judged]
     said = out_of_fold(truth[judged][:, known], fold_of[judged], vectors)

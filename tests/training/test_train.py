@@ -138,6 +138,11 @@ def test_a_label_that_other_rows_speak_against_is_learnt_less():
     assert soft[wrong, 1] > 0.2  # more than half of what could go there
 
 
+def test_labels_stay_as_they_are_where_no_two_can_be_judged():
+    rows = [Row("money back", ("refund",)), Row("refund me", ("refund",)), Row("hello", ("single",))]
+    assert soft_labels(TrainConfig(), rows).tolist() == [[1, 0], [1, 0], [0, 1]]
+
+
 @pytest.mark.parametrize(
     ("settings", "rows", "share"),
     [
