@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import TYPE_CHECKING
 
 import httpx
@@ -22,12 +21,15 @@ TEMPERATURE = 1.5  # far from 1, where forgetting it would not show
 
 
 @pytest.fixture(scope="session")
-def multi_label_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model, its logits read one by one."""
+def multi_label_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that learnt hard labels, so that its scores lie far apart; its logits are read one by one."""
     from inference.artifact import write_manifest
+    from training.pipeline import train
+    from training.settings import TrainConfig
 
     folder = tmp_path_factory.mktemp("models") / "many"
-    shutil.copytree(model_folder, folder)
+    settings = {"epochs": 12, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
+    train(TrainConfig(base=str(tiny_base), soft_labels=0.0, **settings), sentences, out=folder)
     manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     for name in ("version", "sha256"):
         del manifest[name]
