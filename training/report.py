@@ -9,7 +9,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from training import charts, confusion
 from training.charts import Line
-from training.settings import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,12 +85,8 @@ def speed(gates: Sequence[Gate]) -> dict[str, float]:
 
 
 def chosen_epoch(run: Mapping[str, Any] | None) -> dict[str, float] | None:
-    """Return the epoch whose weights the model has: the first of the best on the development rows, or the last."""
-    if not run or not run["history"]:
-        return None
-    figure = f"dev_{TrainConfig(**run['config']).selection}"
-    last: dict[str, float] = run["history"][-1]
-    return max((epoch for epoch in run["history"] if figure in epoch), key=lambda epoch: epoch[figure], default=last)
+    """Return the epoch whose weights the model has."""
+    return next((epoch for epoch in run["history"] if epoch["epoch"] == run["chosen_epoch"]), None) if run else None
 
 
 def _curves(run: Mapping[str, Any] | None) -> list[Markup]:

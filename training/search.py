@@ -68,8 +68,9 @@ def search(
         )
         settings = replace(config, **chosen)
         made = fine_tune(settings, train, dev, folder, soft=soft, teacher=teacher, resume=resume)
-        history = json.loads((made / RUN_FILE).read_bytes())["history"]
-        score = max(epoch[f"dev_{settings.selection}"] for epoch in history)
+        run = json.loads((made / RUN_FILE).read_bytes())
+        of_epoch = {epoch["epoch"]: epoch[f"dev_{settings.selection}"] for epoch in run["history"]}
+        score = of_epoch[run["chosen_epoch"]]
         tried.append(chosen | {"score": score})
         if best is None:
             best = (score, folder)

@@ -12,6 +12,7 @@ import sys
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from training.checkpoint import load_tokenizer, longest_input
 from training.data import label_names
 from training.errors import DataError
 from training.head import fit_head
-from training.metrics import measure, targets
+from training.metrics import bootstrap, decide, measure, targets
 from training.objective import TEACHER_SHARE, Objective
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def fine_tune(
     resume: bool = False,
 ) -> Path:
     """
-    Fine-tune a base model and return the folder of the checkpoint that was best on the development rows.
+    Fine-tune a base model and return the folder of the checkpoint that the development rows chose.
 
     Under `torchrun` or `accelerate launch` every process calls this, and takes its share of each batch.
 
@@ -130,9 +131,12 @@ def fine_tune(
         train_dataset=data,
         eval_dataset=_tokenized(dev, targets(dev, labels), tokenizer, multi_label=config.multi_label),
         data_collator=collate,
-        compute_metrics=_scorer(labels, multi_label=config.multi_label),
+        compute_metrics=_scorer(labels, config),
         optimizers=(_optimizer(model, config), None),
-        callbacks=[*([transformers.EarlyStoppingCallback(config.patience)] if dev else []), _Progress()],
+        callbacks=[
+            *([_LatestOfTheBest(), transformers.EarlyStoppingCallback(config.patience)] if dev else []),
+            _Progress(),
+        ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
     with warnings.catch_warnings():
@@ -156,6 +160,7 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
     record = run | {
         "history": _history(trainer.state.log_history),
+        "chosen_epoch": _chosen_epoch(trainer.state),
         "precision": "bfloat16" if has_bfloat16() else "float32",
         "processes": trainer.args.world_size,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -195,7 +200,7 @@ def read_run(checkpoint: str | Path) -> dict[str, Any] | None:
         record = json.loads(Path(checkpoint, RUN_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    ours = {"config", "train_rows", "dev_rows", "history", "precision", "versions"}
+    ours = {"config", "train_rows", "dev_rows", "history", "chosen_epoch", "precision", "versions"}
     return record if isinstance(record, dict) and ours <= record.keys() else None
 
 
@@ -371,14 +376,20 @@ def _tokenized(
     return [{"input_ids": ids, "labels": goal.tolist()} for ids, goal in zip(encoded, goals, strict=True)]
 
 
-def _scorer(labels: Sequence[str], *, multi_label: bool) -> Any:
+def _scorer(labels: Sequence[str], config: TrainConfig) -> Any:
     def score(prediction: transformers.EvalPrediction) -> dict[str, float]:
         # Grouping by length reorders the rows: their truth is what came along with them.
+        multi_label = config.multi_label
         probabilities = (sigmoid if multi_label else softmax)(np.asarray(prediction.predictions, dtype=np.float32))
         goals = np.asarray(prediction.label_ids)
         truth = goals.astype(bool) if multi_label else goals[:, None] == np.arange(len(labels))
         metrics = measure(probabilities, truth, labels, multi_label=multi_label)
-        return {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1}
+        low, high = getattr(bootstrap(decide(probabilities, multi_label=multi_label), truth), config.selection)
+        return {
+            "accuracy": metrics.accuracy,
+            "macro_f1": metrics.macro_f1,
+            "standard_error": (high - low) / (2 * NormalDist().inv_cdf(0.975)),
+        }
 
     return score
 
@@ -444,6 +455,26 @@ def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
         }
         epoch.update({ours: entry[theirs] for theirs, ours in names.items() if theirs in entry})
     return [epoch for epoch in epochs.values() if "loss" in epoch or "dev_accuracy" in epoch]
+
+
+def _chosen_epoch(state: Any) -> float | None:
+    """Return the epoch whose weights the model has; None where there was nothing to learn or to measure."""
+    step = state.best_global_step or state.global_step
+    return next((entry.get("epoch") or 0.0 for entry in state.log_history if entry["step"] == step), None)
+
+
+class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
+    """
+    Of the epochs within one standard error of the best development score, take the latest.
+
+    Their order is chance, and the later ones end nearer to where the falling learning rate leads. The rule is that of
+    Breiman et al. 1984 ("Classification and Regression Trees", 3.4.3), who prefer the simpler of equal trees.
+    """
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:  # noqa: ARG002
+        score = metrics[f"eval_{args.metric_for_best_model}"]
+        if state.best_metric is not None and score >= state.best_metric - metrics["eval_standard_error"]:
+            state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
 
 
 class _Progress(transformers.TrainerCallback):  # type: ignore[misc]

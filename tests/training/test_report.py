@@ -41,8 +41,9 @@ RUN = {
     "dev_rows": {"count": 100},
     "history": [
         {"epoch": float(i), "loss": 2 / i, "dev_loss": 2.5 / i, "dev_accuracy": score, "dev_macro_f1": score - 0.01}
-        for i, score in enumerate([0.7, 0.8, 0.91, 0.91], start=1)
+        for i, score in enumerate([0.7, 0.8, 0.91, 0.87], start=1)
     ],
+    "chosen_epoch": 3.0,
     "precision": "float32",
     "versions": {"torch": "2"},
     "data": {
@@ -265,8 +266,9 @@ def no_rows(labels):
     return Measured([], empty, empty, one.metrics)
 
 
-def test_the_chosen_epoch_is_the_first_of_the_best():
-    assert report.chosen_epoch(RUN)["epoch"] == 3
+def test_the_chosen_epoch_is_the_one_that_the_run_took():
+    assert report.chosen_epoch(RUN)["dev_loss"] == 2.5 / 3
+    assert report.chosen_epoch({**RUN, "history": [], "chosen_epoch": None}) is None
     assert report.chosen_epoch(None) is None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -22,6 +23,7 @@ from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
+from training.train import fine_tune
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 
@@ -229,9 +231,43 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
     assert "learning_rate" not in trials[0]
     assert len({trial["head_learning_rate"] for trial in trials}) == 3
     assert trials[0]["head_learning_rate"] == config.head_learning_rate
-    best = max(epoch["dev_accuracy"] for epoch in record["history"])
-    assert best == max(trial["score"] for trial in trials)
+    (chosen,) = [epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"]]
+    assert chosen["dev_accuracy"] == max(trial["score"] for trial in trials)
     assert not work.exists()
+
+
+def test_the_latest_epoch_within_one_standard_error_of_the_best_is_the_model(
+    tmp_path, tiny_base, sentences, model_folder
+):
+    """Two of five labels to learn from are wrong, so scores rise and fall; the other model keeps its best."""
+    rows = read_rows(sentences)
+    names = label_names(rows)
+    train = [
+        Row(row.text, (names[(names.index(row.labels[0]) + 1) % 3] if i % 5 < 2 else row.labels[0],))
+        for i, row in enumerate(rows[::2])
+    ]
+    dev = rows[1::2]
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 16, "patience": 16, "consistency": 0.0})
+    checkpoint = fine_tune(config, train, dev, tmp_path / "work")
+
+    chosen = {}
+    for folder in (checkpoint, model_folder / "checkpoint"):
+        record = json.loads((folder / "train.json").read_text())
+        scores = {epoch["epoch"]: epoch["dev_accuracy"] for epoch in record["history"]}
+        best = max(scores.values())
+        error = math.sqrt(best * (1 - best) / record["dev_rows"]["count"])
+        good = [epoch for epoch, score in scores.items() if score >= best - error]
+        assert record["chosen_epoch"] == good[-1]
+        chosen[folder] = len(good), good[-1] == record["history"][-1]["epoch"], record
+    assert not chosen[checkpoint][1]  # the last epoch is not taken where it is worse
+    assert chosen[model_folder / "checkpoint"][0] > 1  # nor the first of equal ones
+
+    logits = Checkpoint.load(str(checkpoint)).logits([row.text for row in dev])
+    goals = torch.tensor([names.index(row.labels[0]) for row in dev])
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits), goals).item()
+    record = chosen[checkpoint][2]
+    losses = {epoch["epoch"]: epoch["dev_loss"] for epoch in record["history"]}
+    assert min(losses, key=lambda epoch: abs(losses[epoch] - loss)) == record["chosen_epoch"]
 
 
 def test_a_student_comes_nearer_to_its_teacher(tmp_path, tiny_base, sentences, model_folder):
