@@ -1,0 +1,162 @@
+"""Tables to the bytes of a file, part by part, and parts to the file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
+
+from scoring.place import Kind, Place, explained
+from scoring.source import DELIMITERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NESTED = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_struct,
+    pa.types.is_map,
+)
+
+
+def encode(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
+    """
+    Return a part of a file.
+
+    Parts of CSV and JSONL make a file one after the other, compressed ones too: gzip (RFC 1952) and zstd (RFC 8878)
+    files may have several members.
+
+    Args:
+        table: The rows.
+        kind: What the file is to be.
+        first: Whether the part begins the file.
+    """
+    sink = pa.BufferOutputStream()
+    if kind.format == "parquet":
+        with _parquet_writer(sink, table.schema) as writer:
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        return bytes(sink.getvalue())
+    stream = pa.CompressedOutputStream(sink, kind.compression) if kind.compression else sink
+    if kind.format == "jsonl":
+        names = table.schema.names
+        columns = [plain(column.combine_chunks()) for column in table.columns]
+        for row in zip(*columns, strict=True):
+            stream.write(_json(dict(zip(names, row, strict=True))) + b"\n")
+    else:
+        options = pa.csv.WriteOptions(include_header=first, delimiter=DELIMITERS[kind.format])
+        pa.csv.write_csv(_flat(table), stream, options)
+    if stream is not sink:
+        stream.close()
+    return bytes(sink.getvalue())
+
+
+def assemble(parts: Sequence[Place], target: Place, kind: Kind) -> None:
+    """Make the file of its parts and give it its name in one step."""
+    with explained(target.url), _staged(target) as file:
+        if kind.format != "parquet":
+            for part in parts:
+                with part.fs.open(part.path, "rb") as source:
+                    shutil.copyfileobj(source, file, 2**20)
+            return
+        writer = None
+        for part in parts:
+            table = pa.parquet.read_table(pa.BufferReader(part.read()))
+            writer = writer or _parquet_writer(file, table.schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        if writer:
+            writer.close()
+
+
+def plain(array: pa.Array) -> list[Any]:
+    """Return the values of an array for JSON; floats of 32 bits stay so, to be written in few digits."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return plain(array.dictionary_decode())
+    if pa.types.is_map(kind):
+        return [None if row is None else dict(row) for row in array.to_pylist()]
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
+        numbers = array.to_numpy(zero_copy_only=False)
+        return [value if ok else None for value, ok in zip(list(numbers), array.is_valid().to_pylist(), strict=True)]
+    if pa.types.is_struct(kind):
+        children = [plain(child) for child in array.flatten()]
+        rows = zip(*children, strict=True) if children else ([] for _ in range(len(array)))
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        return [
+            dict(zip(names, row, strict=True)) if ok else None
+            for row, ok in zip(rows, array.is_valid().to_pylist(), strict=True)
+        ]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        values, lists, at = plain(array.flatten()), [], 0
+        for length in pa.compute.list_value_length(array).to_pylist():
+            lists.append(None if length is None else values[at : at + length])
+            at += length or 0
+        return lists
+    return list(array.to_pylist())
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Write what a cell of CSV cannot hold as JSON."""
+    for i, field in enumerate(table.schema):
+        if any(is_kind(field.type) for is_kind in NESTED):
+            values = [None if value is None else _json(value).decode() for value in plain(table[i].combine_chunks())]
+            table = table.set_column(i, field.name, pa.array(values, pa.string()))
+        elif pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table[i].cast(field.type.value_type))
+    return table
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, default=_other, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+
+
+def _other(value: Any) -> Any:
+    """Write what JSON has no kind of, such as decimals and bytes."""
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _parquet_writer(sink: Any, schema: pa.Schema) -> pa.parquet.ParquetWriter:
+    vectors = {field.name for field in schema if pa.types.is_nested(field.type)}
+    return pa.parquet.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=[name for name in schema.names if name not in vectors],
+    )
+
+
+@contextmanager
+def _staged(target: Place) -> Iterator[BinaryIO]:
+    """Give a file that becomes the target when the block ends well."""
+    folder, name = (os.path.split(target.path)) if target.is_local else (None, target.name)
+    descriptor, path = tempfile.mkstemp(prefix=f".{name}.partial-", dir=folder)
+    staging = Path(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.is_local:
+            staging.chmod(0o666 & ~_umask())
+            staging.replace(target.path)
+        else:
+            target.fs.put_file(path, target.path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,362 @@
+"""Files to files: what is kept, what is added, what a kill, a resume and a hostile input do."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from inference import TextError
+from scoring.job import PART_ROWS, Job, score
+from tests.support import ROOT, run_command, serving, without_int8
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXTS = [
+    "i want my money back",
+    "where to login",
+    "",
+    "thank you great app ✓ 谢谢",
+    'a "quoted", text\nof two lines',
+    "  ",
+]
+ROWS = [{"id": f"{i:03}", "text": text, "note": "ä,b"} for i, text in enumerate(TEXTS * 3)]
+
+
+def write(path: Path, rows=ROWS) -> Path:
+    """Write rows in the format of the ending."""
+    names = list(rows[0])
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    text = io.StringIO(newline="")
+    if ".jsonl" in path.name:
+        text.writelines(json.dumps(row) + "\n" for row in rows)
+    else:
+        writer = csv.DictWriter(text, names, delimiter="\t" if ".tsv" in path.name else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+    content = text.getvalue().encode()
+    compress = {".gz": gzip.compress, ".zst": lambda raw: pa.compress(raw, "zstd", asbytes=True)}.get(path.suffix)
+    path.write_bytes(compress(content) if compress else content)
+    return path
+
+
+def read(path: Path) -> list[dict]:
+    """Read what was written; of CSV, all is text."""
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    content = path.read_bytes()
+    if path.suffix in (".gz", ".zst"):
+        content = pa.CompressedInputStream(io.BytesIO(content), {".gz": "gzip", ".zst": "zstd"}[path.suffix]).read()
+    if ".jsonl" in path.name:
+        return [json.loads(line) for line in content.decode().splitlines()]
+    return list(
+        csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter="\t" if ".tsv" in path.name else ",")
+    )
+
+
+@pytest.mark.parametrize("given", ["in.csv", "in.tsv", "in.jsonl", "in.parquet", "in.csv.gz", "in.jsonl.zst"])
+@pytest.mark.parametrize("wanted", ["out.csv", "out.tsv.zst", "out.jsonl.gz", "out.parquet"])
+def test_every_row_is_kept_and_has_the_answer_of_the_classifier(tmp_path, model_folder, classifier, given, wanted):
+    source = write(tmp_path / given)
+    summary = score(Job(str(source), str(tmp_path / wanted), model_folder, scores=True))
+
+    assert summary["rows"] == len(ROWS)
+    assert summary["errors"] == {"text_empty": 6}
+    rows = read(tmp_path / wanted)
+    assert [{name: row[name] for name in ROWS[0]} for row in rows] == ROWS
+    for row, answer in zip(rows, classifier.classify([row["text"] for row in ROWS]), strict=True):
+        if isinstance(answer, TextError):
+            assert (row["status"], row["label"] or None, row["score"] or None) == ("error", None, None)
+            assert row["error"].startswith("text_empty: ")
+            continue
+        assert (row["status"], row["label"], row["error"] or None) == ("ok", answer.label, None)
+        assert np.float32(row["score"]) == np.float32(answer.score)
+        assert int(row["token_count"]) == answer.token_count
+        scores = json.loads(row["scores"]) if isinstance(row["scores"], str) else row["scores"]
+        assert [(pair["label"], np.float32(pair["score"])) for pair in scores] == [
+            (label, np.float32(value)) for label, value in answer.scores
+        ]
+    assert {path.name for path in tmp_path.iterdir()} == {given, wanted}
+
+
+def test_a_file_and_the_service_agree_bit_for_bit_in_int8(tmp_path, model_folder):
+    """In fp32 the company of a text moves last bits, in a file as in a service."""
+    texts = [f"{one} {other}" for one in TEXTS for other in TEXTS if (one + other).strip()]
+    source = write(tmp_path / "in.jsonl", [{"text": text} for text in texts])
+    score(Job(str(source), str(tmp_path / "out.parquet"), model_folder, precision="int8"))
+    rows = read(tmp_path / "out.parquet")
+    with serving(model_folder, "--precision", "int8") as url:
+        results = httpx.post(f"{url}/v1/classify", json={"inputs": texts}, timeout=30).json()["results"]
+    assert [(row["label"], row["score"]) for row in rows] == [
+        (result["label"], float(np.float32(result["score"]))) for result in results
+    ]
+
+
+def test_a_file_of_no_rows_makes_one_of_no_rows(tmp_path, model_folder):
+    (tmp_path / "in.csv").write_text("text,id\n")
+    score(Job(str(tmp_path / "in.csv"), str(tmp_path / "out.parquet"), model_folder, embeddings="tokens"))
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.num_rows == 0
+    assert table.schema.names[:3] == ["text", "id", "label"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_embeddings_are_those_of_analyze(tmp_path, model_folder, classifier, dtype):
+    source = write(tmp_path / "in.jsonl")
+    for kind in ("sentence", "tokens"):
+        out = tmp_path / f"{kind}.parquet"
+        score(Job(str(source), str(out), model_folder, embeddings=kind, dtype=dtype))
+    sentences, tokens = read(tmp_path / "sentence.parquet"), read(tmp_path / "tokens.parquet")
+    for answer, one, other in zip(classifier.analyze([row["text"] for row in ROWS]), sentences, tokens, strict=True):
+        if isinstance(answer, TextError):
+            assert one["sentence_embedding"] is other["tokens"] is other["token_embeddings"] is None
+            continue
+        atol = 1e-5 if dtype == "float32" else 5e-3
+        np.testing.assert_allclose(one["sentence_embedding"], answer.sentence_embedding, atol=atol, rtol=1e-3)
+        np.testing.assert_allclose(other["token_embeddings"], answer.token_embeddings, atol=atol, rtol=1e-3)
+        assert [(t["text"], t["start"], t["end"]) for t in other["tokens"]] == [
+            (t.text, t.start, t.end) for t in answer.tokens
+        ]
+
+
+def test_what_is_no_text_is_an_error_of_its_row(tmp_path, model_folder):
+    values = [None, 5, 1.5, True, ["a"], {"a": 1}, "login page"]
+    lines = [json.dumps({"text": value, "id": i}) for i, value in enumerate(values)] + ['{"id": 7}']
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    summary = score(Job(str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), model_folder))
+
+    rows = read(tmp_path / "out.jsonl")
+    assert [row["id"] for row in rows] == list(range(8))
+    assert [row["status"] for row in rows] == ["error"] * 6 + ["ok", "error"]
+    assert summary["errors"] == {"text_empty": 2, "text_invalid": 5}
+    assert "found list" in rows[4]["error"]
+    assert rows[4]["text"] == '["a"]'
+
+
+def test_json_values_that_have_no_type_in_common_are_kept_as_json(tmp_path, model_folder):
+    rows = [
+        {"text": "login", "mixed": 1},
+        {"text": "app", "mixed": {"a": "ü"}, "late": [1, 2]},
+        {"text": "i", "mixed": "s"},
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    score(Job(str(tmp_path / "in.jsonl"), str(tmp_path / "out.parquet"), model_folder))
+    found = read(tmp_path / "out.parquet")
+    assert [row["mixed"] for row in found] == ["1", '{"a": "ü"}', "s"]
+    assert [row["late"] for row in found] == [None, [1, 2], None]
+
+
+def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model_folder):
+    folder = tmp_path / "day"
+    folder.mkdir()
+    for name in ("b.csv", "a.csv", "c.csv.gz", "_SUCCESS", ".hidden"):
+        rows = [{"text": "login page", "from": name}] * 3
+        write(folder / name, rows) if ".csv" in name else (folder / name).write_text("x")
+    for source in (folder, folder / "*.csv*"):
+        score(Job(str(source), str(tmp_path / "out.jsonl"), model_folder))
+        assert [row["from"] for row in read(tmp_path / "out.jsonl")] == ["a.csv"] * 3 + ["b.csv"] * 3 + ["c.csv.gz"] * 3
+
+
+def test_cells_of_megabytes_and_empty_lines_of_one_column_are_rows(tmp_path, model_folder):
+    long = "login page " * 500_000
+    (tmp_path / "in.csv").write_text(f"text\nlogin\n\n{long}\n")
+    score(Job(str(tmp_path / "in.csv"), str(tmp_path / "out.parquet"), model_folder))
+    rows = read(tmp_path / "out.parquet")
+    assert [row["text"] for row in rows] == ["login", "", long]
+    assert [row["truncated"] for row in rows] == [False, None, True]
+
+
+def test_pipes_on_both_sides(model_folder):
+    command = ["score", "-", "-", "--model", model_folder, "--input-format", "jsonl", "--output-format", "csv"]
+    done = run_command(*command, stdin='{"text": "login page"}\n{"text": ""}\n')
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [row["status"] for row in rows] == ["ok", "error"]
+
+
+def many(path: Path, rows: int) -> Path:
+    """Write more rows than a part has; every one differs."""
+    pick = random.Random(0)
+    texts = [text for text in TEXTS if text.strip()]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "text"])
+        writer.writerows((i, f"{pick.choice(texts)} {pick.choice(texts)}" if i % 50 else "") for i in range(rows))
+    return path
+
+
+@pytest.mark.parametrize("wanted", ["out.parquet", "out.csv.gz"])
+def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, model_folder, wanted):
+    rows = 4 * PART_ROWS["none"] + PART_ROWS["none"] // 2
+    source = many(tmp_path / "in.csv", rows)
+    whole, out = tmp_path / f"whole-{wanted}", tmp_path / wanted
+    score(Job(str(source), str(whole), model_folder))
+    command = [sys.executable, "-m", "bertrand", "score", str(source), str(out), "--model", str(model_folder)]
+
+    record = tmp_path / f".{wanted}.scoring" / "job.json"
+    for killed in range(3):
+        process = subprocess.Popen([*command, "--resume"], cwd=ROOT, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            if record.exists() and len(json.loads(record.read_bytes())["parts"]) > killed:
+                time.sleep(random.Random(killed).random() / 5)
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+    done = run_command(*command[3:], "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["rows"] == rows
+    assert summary["resumed_rows"] >= PART_ROWS["none"]
+    assert summary["errors"] == {"text_empty": -(-rows // 50)}
+    assert out.read_bytes() == whole.read_bytes()
+    assert not record.parent.exists()
+
+
+@pytest.fixture
+def unfinished(tmp_path, model_folder):
+    """A job that ended after its first part, since too many of its rows have no text."""
+    rows = PART_ROWS["none"] + 10
+    source = tmp_path / "in.csv"
+    source.write_text("id,text\n" + "".join(f"{i},\n" for i in range(rows)))
+    job = ["score", source, tmp_path / "out.csv", "--model", model_folder, "--max-error-rate", "0.5"]
+    done = run_command(*job)
+    assert done.returncode == 1, done.stderr
+    assert "go on with --resume" in done.stderr
+    assert not (tmp_path / "out.csv").exists()
+    return job
+
+
+def test_too_many_errors_end_the_job_and_a_higher_rate_goes_on(unfinished, tmp_path):
+    done = run_command(*unfinished[:-1], "1.0", "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["resumed_rows"] == PART_ROWS["none"]
+    assert len(read(tmp_path / "out.csv")) == PART_ROWS["none"] + 10
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--prefix", "p_"], "columns was"),
+        ("model", "model was"),
+        (["--text-column", "id"], "text column was"),
+        ("input", "input was"),
+    ],
+)
+def test_a_resume_of_another_job_is_refused(unfinished, tmp_path, changed, told):
+    if changed == "input":
+        with (tmp_path / "in.csv").open("a") as file:
+            file.write("9,one more\n")
+        changed = []
+    if changed == "model":
+        changed = ["--model", without_int8(unfinished[4], tmp_path / "other")]
+    done = run_command(*unfinished, "--resume", *changed)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / ".out.csv.scoring" / "job.json").exists()
+
+
+def test_a_full_disk_leaves_what_can_be_resumed(tmp_path, model_folder):
+    source = many(tmp_path / "in.csv", PART_ROWS["none"] + 2000)
+    job = Job(str(source), str(tmp_path / "whole.csv"), model_folder)
+    score(job)
+    size = (tmp_path / "whole.csv").stat().st_size
+    command = ["score", source, tmp_path / "out.csv", "--model", model_folder]
+    process = subprocess.run(
+        [sys.executable, "-m", "bertrand", *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        # What a disk without space does to a write, a limit of the size of files does too.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1000, size - 1000)),
+    )
+    assert process.returncode == 2, process.stderr
+    assert "go on with --resume" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "whole.csv", ".out.csv.scoring"}
+    assert run_command(*command, "--resume").returncode == 0
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+HOSTILE = {
+    "no_column.csv": (b"words,id\na,1\n", "no column 'text'"),
+    "no_column.jsonl": (b'{"words": "a"}\n', "no column 'text'"),
+    "ragged.csv": (b"text,id\na,1\nb,2,3\n", "Expected 2 columns, got 3"),
+    "open_quote.csv": (b'text,id\n"a,1\nb,2\n', "not a whole csv file"),
+    "truncated.csv.gz": (gzip.compress(b"text\n" + bytes(range(97, 123)) * 5000)[:-60], "runcated"),
+    "no.csv.gz": (b"text\na\n", "not a whole csv file"),
+    "bytes.csv": (b"text\nok\n\xff\xfe\n", "UTF-8"),
+    "binary.csv": (b"\xff\xd8\xff\xe0" * 10, "UTF-8"),
+    "twice.csv": (b"text,text\na,b\n", "two columns have one name"),
+    "empty.csv": (b"", "is empty"),
+    "broken.jsonl": (b'{"text": "a"}\n{"text": \n', "line 2: not valid JSON"),
+    "list.jsonl": (b'["a"]\n', "line 1: list; expected one object a line"),
+    "no.parquet": (b"text\na\n", "not a whole parquet file"),
+    "unknown.txt": (b"text\na\n", "says no format"),
+    "taken.csv": (b"text,label\na,b\n", "--prefix"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_input_is_one_line_and_exit_code_2(tmp_path, model_folder, name):
+    content, told = HOSTILE[name]
+    (tmp_path / name).write_bytes(content)
+    done = run_command("score", tmp_path / name, tmp_path / "out.csv", "--model", model_folder)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert told in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+def test_parquet_columns_that_hold_no_text(tmp_path, model_folder):
+    pq.write_table(pa.table({"text": pa.nulls(3), "id": [1, 2, 3]}), tmp_path / "null.parquet")
+    assert score(Job(str(tmp_path / "null.parquet"), str(tmp_path / "out.csv"), model_folder))["errors"] == {
+        "text_empty": 3
+    }
+    pq.write_table(pa.table({"text": [1, 2, 3]}), tmp_path / "int.parquet")
+    done = run_command("score", tmp_path / "int.parquet", tmp_path / "out.csv", "--model", model_folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds int64; expected strings" in done.stderr
+
+
+def test_the_input_is_never_overwritten_and_an_unwritable_output_is_told_at_once(tmp_path, model_folder):
+    source = write(tmp_path / "in.csv")
+    before = source.read_bytes()
+    (tmp_path / "link.csv").symlink_to(source)
+    for out, told in [
+        (source, "is the input"),
+        (tmp_path / "link.csv", "is the input"),
+        (tmp_path / "none" / "out.csv", "there is no such folder"),
+        (tmp_path, "says no format"),
+        ("/proc/out.csv", "/proc"),
+        ("nowhere://bucket/out.csv", "nowhere"),
+    ]:
+        done = run_command("score", source, out, "--model", model_folder)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert told in done.stderr
+    assert source.read_bytes() == before
+
+
+def test_figures_for_monitoring(tmp_path, model_folder):
+    source = write(tmp_path / "in.csv")
+    score(Job(str(source), str(tmp_path / "out.csv"), model_folder, metrics_file=tmp_path / "job.prom"))
+    figures = (tmp_path / "job.prom").read_text()
+    assert 'bertrand_score_rows{outcome="ok"} 12.0' in figures
+    assert 'bertrand_score_rows{outcome="text_empty"} 6.0' in figures
+    assert "bertrand_score_complete 1.0" in figures
