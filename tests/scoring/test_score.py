@@ -14,6 +14,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import fsspec
 import httpx
 import numpy as np
 import pyarrow as pa
@@ -172,6 +173,17 @@ def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model
     for source in (folder, folder / "*.csv*"):
         score(Job(str(source), str(tmp_path / "out.jsonl"), model_folder))
         assert [row["from"] for row in read(tmp_path / "out.jsonl")] == ["a.csv"] * 3 + ["b.csv"] * 3 + ["c.csv.gz"] * 3
+
+
+def test_urls_are_read_and_written(model_folder):
+    files = fsspec.filesystem("memory")
+    for name in ("a", "b"):
+        files.pipe_file(f"/jobs/in/{name}.csv", f"text,from\nlogin page,{name}\n".encode())
+    score(Job("memory://jobs/in/*.csv", "memory://jobs/out.jsonl", model_folder))
+    rows = [json.loads(line) for line in files.cat_file("/jobs/out.jsonl").splitlines()]
+    assert [row["from"] for row in rows] == ["a", "b"]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert sorted(files.find("/jobs")) == ["/jobs/in/a.csv", "/jobs/in/b.csv", "/jobs/out.jsonl"]
 
 
 def test_cells_of_megabytes_and_empty_lines_of_one_column_are_rows(tmp_path, model_folder):
