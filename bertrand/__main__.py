@@ -48,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001  the last place where one can become a line for a person
         if options.debug:
             traceback.print_exc()
-        return _report(error)
+        return _report(error, options.command)
     return code
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, command: str) -> int:
     from inference.errors import ArtifactError, BertrandError, InputError
 
     message = " ".join(str(error).split())
@@ -60,9 +60,10 @@ def _report(error: Exception) -> int:
         print(f"bertrand: {message}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, InputError | ArtifactError) else CHECK_FAILED
     if isinstance(error, ModuleNotFoundError):
+        group = "batch" if command == "score" else "train"
         print(
-            f"bertrand: this command needs the Python package {error.name!r}, which is not installed here; "
-            "`pip install -r requirements/train.txt` brings what training needs",
+            f"bertrand: {command} needs the Python package {error.name!r}, which is not installed here; "
+            f"`pip install -r requirements/{group}.txt` brings what it needs",
             file=sys.stderr,
         )
         return BAD_INPUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from contextlib import ExitStack
@@ -88,6 +89,8 @@ def score(job: Job) -> dict[str, Any]:
         ArtifactError: the model folder is not what it should be.
     """
     kind = _output_kind(job)
+    if job.metrics_file and not os.access(job.metrics_file.absolute().parent, os.W_OK):
+        raise InputError(f"{job.metrics_file}: its folder is not there, or cannot be written to")
     with ExitStack() as stack:
         piped = job.input == STANDARD
         if piped and job.input_format is None:
@@ -108,13 +111,12 @@ def score(job: Job) -> dict[str, Any]:
             job.prefix,
         )
         columns.check(source.schema)
-        sink: State | _Piped
-        if job.output == STANDARD:
-            sink = _Piped()
-        else:
+        sink: State | _Piped = _Piped()
+        if job.output != STANDARD:
             target = Place.of(job.output)
             _check_apart(source, target)
-            sink = State.open(target, kind, _decisive(job, kind, source, columns), resume=job.resume)
+            decisive = _decisive(job, kind, source, columns)
+            sink = stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
         summary = _run(job, kind, source, columns, sink)
     if job.metrics_file:
         manifest = classifier.manifest
@@ -133,44 +135,35 @@ def _run(job: Job, kind: Kind, source: Source, columns: Columns, sink: State | _
     windows = _windows(source.batches(counts["rows"]), WINDOW_ROWS[job.embeddings])
     answers = cores.answer((window, texts_of(window, job.text_column, FOUND)) for window in windows)
     try:
-        empty = not sink.parts
         for table, counted in _parts(answers, source, columns, PART_ROWS[job.embeddings]):
             sink.add(encode(table, kind, first=not sink.parts), **counted)
             progress.add(counted)
-            empty = False
             if progress.errors > allowed:
-                return _failed(job, progress)
-        if empty:
+                break
+        if progress.errors > allowed:  # also where a job is resumed that had ended so
+            print(
+                f"{progress.errors} of {progress.total} rows have no answer, more than --max-error-rate "
+                f"{job.max_error_rate:g} allows; {sink.advice} and a higher rate",
+                file=sys.stderr,
+            )
+            return progress.summary(complete=False)
+        if not sink.parts:
             sink.add(encode(_table(columns, source, []), kind, first=True), rows=0)
-        if progress.errors > allowed:
-            return _failed(job, progress)
         sink.finish()
     except InputError as error:
-        if progress.counts["rows"]:
-            raise InputError(f"{error}; {_kept(progress)}") from error
-        raise
+        raise InputError(f"{error}; {sink.advice}") from error
     except (KeyboardInterrupt, SystemExit):
-        if progress.counts["rows"] and isinstance(sink, State):
-            print(_kept(progress), file=sys.stderr)
+        print(sink.advice, file=sys.stderr)
         raise
+    finally:
+        progress.close()
     return progress.summary(complete=True)
-
-
-def _kept(progress: Progress) -> str:
-    return f"{progress.counts['rows']} of {progress.total} rows are done and kept; go on with --resume"
-
-
-def _failed(job: Job, progress: Progress) -> dict[str, Any]:
-    print(
-        f"{progress.errors} of {progress.total} rows have no answer, more than --max-error-rate {job.max_error_rate:g} "
-        f"allows: nothing is written; {_kept(progress)} and a higher rate",
-        file=sys.stderr,
-    )
-    return progress.summary(complete=False)
 
 
 class _Piped:
     """Standard output: parts are written as they come, and cannot be taken back."""
+
+    advice = "what was written so far is not the whole; begin again, with a file as the output"
 
     def __init__(self) -> None:
         self.parts: list[dict[str, Any]] = []
@@ -250,6 +243,7 @@ def _decisive(job: Job, kind: Kind, source: Source, columns: Columns) -> dict[st
         "dtype": job.dtype,
         "format": kind.format,
         "compression": kind.compression,
+        "part_rows": PART_ROWS[job.embeddings],
         "versions": {"pyarrow": pa.__version__, "onnxruntime": onnxruntime.__version__},
     }
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pyarrow as pa
@@ -19,7 +18,7 @@ from scoring.place import Kind, Place, explained
 from scoring.source import DELIMITERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 NESTED = (
     pa.types.is_list,
@@ -61,21 +60,42 @@ def encode(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
     return bytes(sink.getvalue())
 
 
-def assemble(parts: Sequence[Place], target: Place, kind: Kind) -> None:
-    """Make the file of its parts and give it its name in one step."""
-    with explained(target.url), _staged(target) as file:
-        if kind.format != "parquet":
-            for part in parts:
-                with part.fs.open(part.path, "rb") as source:
-                    shutil.copyfileobj(source, file, 2**20)
-            return
+def assemble(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) -> None:
+    """
+    Make the file of its parts and give it its name in one step.
+
+    Args:
+        parts: In order.
+        staging: Where a local file is made; on the file system of the target. What a kill left there is written over.
+        target: What the file is to be called.
+        kind: What it is to be.
+    """
+    with explained(target.url):
+        if target.is_local:
+            with open(staging.path, "wb") as file:  # noqa: PTH123  the path is a string of fsspec's
+                _join(parts, file, kind)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staging.path, target.path)  # noqa: PTH105
+        else:
+            with tempfile.NamedTemporaryFile(prefix="bertrand-score-") as file:
+                _join(parts, file, kind)
+                file.flush()
+                target.fs.put_file(file.name, target.path)  # an object store shows an object when it is complete
+
+
+def _join(parts: Sequence[Place], file: Any, kind: Kind) -> None:
+    if kind.format != "parquet":
+        for part in parts:
+            with part.fs.open(part.path, "rb") as source:
+                shutil.copyfileobj(source, file, 2**20)
+        return
+    with ExitStack() as stack:
         writer = None
         for part in parts:
             table = pa.parquet.read_table(pa.BufferReader(part.read()))
-            writer = writer or _parquet_writer(file, table.schema)
+            writer = writer or stack.enter_context(_parquet_writer(file, table.schema))
             writer.write_table(table, row_group_size=max(1, table.num_rows))
-        if writer:
-            writer.close()
 
 
 def plain(array: pa.Array) -> list[Any]:
@@ -134,29 +154,3 @@ def _parquet_writer(sink: Any, schema: pa.Schema) -> pa.parquet.ParquetWriter:
         compression_level=1,
         use_dictionary=[name for name in schema.names if name not in vectors],
     )
-
-
-@contextmanager
-def _staged(target: Place) -> Iterator[BinaryIO]:
-    """Give a file that becomes the target when the block ends well."""
-    folder, name = (os.path.split(target.path)) if target.is_local else (None, target.name)
-    descriptor, path = tempfile.mkstemp(prefix=f".{name}.partial-", dir=folder)
-    staging = Path(path)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.is_local:
-            staging.chmod(0o666 & ~_umask())
-            staging.replace(target.path)
-        else:
-            target.fs.put_file(path, target.path)
-    finally:
-        staging.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -57,9 +57,12 @@ class Progress:
                 flush=True,
             )
 
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()
+
     def summary(self, *, complete: bool) -> dict[str, Any]:
         """Return what came of the job."""
-        self._bar.close()
         counts = self.counts
         return {
             "complete": complete,

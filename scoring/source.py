@@ -144,8 +144,7 @@ def _opened(
     if kind.format == "parquet":
         file = pa.parquet.ParquetFile(stream)
         _need_text(file.schema_arrow, text_column, name)
-        sizes = ((None, batch.num_rows) for batch in file.iter_batches(LINES, columns=[text_column]))
-        return file.schema_arrow, sizes
+        return file.schema_arrow, ((None, batch.num_rows) for batch in file.iter_batches(LINES))
     if kind.format == "jsonl":
         columns = ((_columns_of(rows, text_column), len(rows)) for rows in _json_rows(stream, name))
         return pa.schema([]), columns
@@ -162,7 +161,7 @@ def _read(file: File, schema: pa.Schema, text_column: str) -> Iterator[pa.Record
         if file.kind.format == "parquet":
             batches = pa.parquet.ParquetFile(stream).iter_batches(LINES)
         elif file.kind.format == "jsonl":
-            batches = (_json_batch(rows, schema, text_column) for rows in _json_rows(stream, file.name))
+            batches = (_json_batch(some, schema, text_column) for some in _json_rows(stream, file.name))
         else:
             _, rest = _header(stream, DELIMITERS[file.kind.format], file.name)
             batches = _csv(rest, schema, file.kind, file.block)
@@ -233,7 +232,7 @@ class _Hashed(io.RawIOBase):
 
 def _header(stream: Any, delimiter: str, name: str) -> tuple[list[str], io.BufferedReader[Any]]:
     """Return the column names of a CSV file, and a stream of all that comes after them."""
-    rest = io.BufferedReader(stream, BLOCK) if not isinstance(stream, io.BufferedReader) else stream
+    rest = io.BufferedReader(stream, BLOCK)
     lines: list[str] = []
     while True:
         line = rest.readline()
@@ -275,9 +274,8 @@ def _csv(stream: io.BufferedReader[Any], schema: pa.Schema, kind: Kind, block: i
 
 
 def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
-    lines = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream, BLOCK)
     rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(io.BufferedReader(stream, BLOCK), start=1):
         if not line.strip():
             continue
         try:

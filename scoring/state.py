@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from inference.errors import InputError
 from scoring.output import assemble
+from scoring.place import explained
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from scoring.place import Kind, Place
 
 RECORD = "job.json"
@@ -24,13 +27,14 @@ class State:
     The parts that are done.
 
     A part is written before the record that lists it, each in one step: whenever a job is killed, what is listed is
-    there, and what is not listed is computed again.
+    there, and what is not listed is computed again. Used with `with`, which keeps other processes from the output.
     """
 
     target: Place
     kind: Kind
     job: dict[str, Any]  # what decides the bytes of the output
     parts: list[dict[str, Any]] = field(default_factory=list)  # rows and what was counted of each
+    _lock: int | None = None  # descriptor of a locked file; None on file systems that have no locks
 
     @classmethod
     def open(cls, target: Place, kind: Kind, job: dict[str, Any], *, resume: bool) -> State:
@@ -42,15 +46,20 @@ class State:
         """
         state = cls(target, kind, job)
         if target.is_local:
-            if not os.path.isdir(target.beside("").path):  # noqa: PTH112  the path is a string of fsspec's
-                raise InputError(f"{target.beside('').path}: there is no such folder to write {target.name} into")
-            os.makedirs(state.folder.path, exist_ok=True)  # noqa: PTH103
-            state._lock()
-        record = state.folder.within(RECORD)
+            state._lock = _locked(target, state.folder)
+        try:
+            state._begin(resume=resume)
+        except BaseException:
+            state.close()
+            raise
+        return state
+
+    def _begin(self, *, resume: bool) -> None:
+        record = self.folder.within(RECORD)
         before = json.loads(record.read()) if record.exists() else None
         if resume and before is not None:
-            state._compare(before["job"])
-            state.parts = before["parts"]
+            self._compare(before["job"])
+            self.parts = before["parts"]
         elif resume:
             print("no unfinished job to resume; starting anew", file=sys.stderr)
         elif before is not None and before["parts"]:
@@ -59,8 +68,19 @@ class State:
                 "--resume would have gone on with it",
                 file=sys.stderr,
             )
-        state._write()
-        return state
+        self._write()
+
+    def close(self) -> None:
+        """Let other processes work at the output."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def folder(self) -> Place:
@@ -68,9 +88,10 @@ class State:
         return self.target.beside(f".{self.target.name}.scoring")
 
     @property
-    def rows(self) -> int:
-        """How many rows are done."""
-        return sum(part["rows"] for part in self.parts)
+    def advice(self) -> str:
+        """How to go on after what ends the job now."""
+        rows = sum(part["rows"] for part in self.parts)
+        return f"{rows} rows are done and kept; go on with --resume" if rows else "no row is done yet"
 
     def add(self, content: bytes, **counted: Any) -> None:
         """Keep the next part, and what was counted of its rows."""
@@ -80,7 +101,8 @@ class State:
 
     def finish(self) -> None:
         """Make the output of its parts, and forget them."""
-        assemble([self._part(number) for number in range(len(self.parts))], self.target, self.kind)
+        parts = [self._part(number) for number in range(len(self.parts))]
+        assemble(parts, self.folder.within("output"), self.target, self.kind)
         self.folder.remove()
 
     def _part(self, number: int) -> Place:
@@ -101,13 +123,21 @@ class State:
                 "use what the unfinished job used, or leave out --resume"
             )
 
-    def _lock(self) -> None:
-        lock = os.open(self.folder.within("lock").path, os.O_CREAT | os.O_RDWR)  # closed when the process ends
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise InputError(f"{self.target.url}: another process is working at it ({self.folder.path})") from error
+
+def _locked(target: Place, folder: Place) -> int:
+    """Make the folder of a job on this machine, and keep other processes from it while the descriptor is open."""
+    parent = target.beside("").path
+    if not os.path.isdir(parent):  # noqa: PTH112  the path is a string of fsspec's
+        raise InputError(f"{parent}: there is no such folder to write {target.name} into")
+    with explained(target.url):
+        os.makedirs(folder.path, exist_ok=True)  # noqa: PTH103
+        lock = os.open(folder.within("lock").path, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise InputError(f"{target.url}: another process is working at it ({folder.path})") from error
+    return lock
 
 
 def _short(value: Any) -> str:

@@ -23,6 +23,8 @@ import pytest
 
 from inference import TextError
 from scoring.job import PART_ROWS, Job, score
+from scoring.place import Kind, Place
+from scoring.state import State
 from tests.support import ROOT, run_command, serving, without_int8
 
 if TYPE_CHECKING:
@@ -284,6 +286,18 @@ def test_a_resume_of_another_job_is_refused(unfinished, tmp_path, changed, told)
     assert (tmp_path / ".out.csv.scoring" / "job.json").exists()
 
 
+def test_two_jobs_cannot_work_at_one_output(unfinished, tmp_path, model_folder):
+    """The first still holds it here; once it is gone, or in the same process after it failed, the way is free."""
+    job = Job(str(tmp_path / "in.csv"), str(tmp_path / "out.csv"), model_folder, max_error_rate=0.5)
+    place = Place.of(job.output)
+    with State.open(place, Kind("csv"), {}, resume=False):
+        done = run_command(*unfinished, "--resume")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "another process is working at it" in done.stderr
+    assert not score(job)["complete"]
+    assert not score(job)["complete"]
+
+
 def test_a_full_disk_leaves_what_can_be_resumed(tmp_path, model_folder):
     source = many(tmp_path / "in.csv", PART_ROWS["none"] + 2000)
     job = Job(str(source), str(tmp_path / "whole.csv"), model_folder)
@@ -363,6 +377,10 @@ def test_the_input_is_never_overwritten_and_an_unwritable_output_is_told_at_once
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert told in done.stderr
     assert source.read_bytes() == before
+    metrics = ["--metrics-file", tmp_path / "none" / "job.prom"]
+    done = run_command("score", source, tmp_path / "out.csv", "--model", model_folder, *metrics)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert not (tmp_path / "out.csv").exists()
 
 
 def test_figures_for_monitoring(tmp_path, model_folder):
