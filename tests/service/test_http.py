@@ -323,21 +323,24 @@ def test_bentomls_own_client_works(server):
             client.classify(inputs="")
 
 
-def test_metrics_count_what_happened(client):
+def test_metrics_count_what_happened(model_folder):
+    """At a server of its own: another test's callers who hung up may still be counted at the shared one."""
+
     def value(name):
         lines = client.get("/metrics").text.splitlines()
         return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " "))
 
-    items = value('bertrand_items_total{outcome="ok"}')
-    errors = value('bertrand_items_total{outcome="error"}')
-    requests = value('bertrand_requests_total{code="200",route="/v1/classify"}')
-    post(client, "/v1/classify", inputs=["login", "", "late"])
-    client.get("/a/path/of/its/own")
+    with serving(model_folder) as url, httpx.Client(base_url=url) as client:
+        items = value('bertrand_items_total{outcome="ok"}')
+        errors = value('bertrand_items_total{outcome="error"}')
+        requests = value('bertrand_requests_total{code="200",route="/v1/classify"}')
+        post(client, "/v1/classify", inputs=["login", "", "late"])
+        client.get("/a/path/of/its/own")
 
-    assert value('bertrand_items_total{outcome="ok"}') == items + 2
-    assert value('bertrand_items_total{outcome="error"}') == errors + 1
-    assert value('bertrand_requests_total{code="200",route="/v1/classify"}') == requests + 1
-    text = client.get("/metrics").text
+        assert value('bertrand_items_total{outcome="ok"}') == items + 2
+        assert value('bertrand_items_total{outcome="error"}') == errors + 1
+        assert value('bertrand_requests_total{code="200",route="/v1/classify"}') == requests + 1
+        text = client.get("/metrics").text
     assert "/a/path" not in text, "a raw path as a label would let anybody fill the memory"
     assert 'bertrand_model_info{name="tiny"' in text
 
