@@ -1,13 +1,16 @@
 # The service alone: no torch, no transformers, no model. Mount the model folders at /models (see docs/serving.md).
 FROM docker.io/library/python:3.11-slim AS build
+# serve; or batch or ray for `bertrand score` (see docs/scoring.md)
+ARG REQUIREMENTS=serve
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/bertrand
-COPY requirements/serve.txt /build/requirements/
-RUN /opt/bertrand/bin/pip install --requirement /build/requirements/serve.txt
+COPY requirements/${REQUIREMENTS}.txt /build/requirements/
+RUN /opt/bertrand/bin/pip install --requirement /build/requirements/${REQUIREMENTS}.txt
 COPY pyproject.toml README.md LICENSE /build/
 COPY bertrand /build/bertrand
 COPY training /build/training
 COPY inference /build/inference
+COPY scoring /build/scoring
 COPY service /build/service
 RUN /opt/bertrand/bin/pip install --no-deps /build
 

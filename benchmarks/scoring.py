@@ -23,6 +23,8 @@ from rig.machine import describe
 from rig.reference import Reference
 from rig.table import MISSED, markdown_table, text_table, verdict
 from rig.texts import read_texts
+from scoring.parts import windows
+from scoring.source import survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +49,7 @@ def main() -> int:
         metavar=("FEW", "MANY"),
         help="of the two jobs whose memory is compared; 0 0 leaves them out (default: 50000 1000000)",
     )
+    parser.add_argument("--ray", action="store_true", help="measure a Ray cluster of this machine too")
     parser.add_argument("--markdown", action="store_true", help="print the tables in Markdown")
     options = parser.parse_args()
 
@@ -58,30 +61,33 @@ def main() -> int:
     table = [["job", "rows", "rows_s", "reference", "ratio", "limit", "kept", "peak MB", "output MB"]]
     with tempfile.TemporaryDirectory(prefix="bertrand-scoring-") as folder:
         source = _write(Path(folder) / "in.csv", texts, options.rows)
-        for embeddings, limit in LIMITS.items():
-            note(f"--embeddings {embeddings}, {options.rows} rows")
+        for engine, (embeddings, limit) in itertools.product(("local", "ray")[: 1 + options.ray], LIMITS.items()):
+            note(f"--engine {engine} --embeddings {embeddings}, {options.rows} rows")
             hidden = embeddings != "none"
             before = reference.rate(ids, REFERENCE_SECONDS, hidden=hidden)
-            seconds, peak, size = _run(source, options.model, options.precision, embeddings)
+            seconds, peak, size = _run(source, options.model, options.precision, embeddings, engine)
             rate = (before + reference.rate(ids, REFERENCE_SECONDS, hidden=hidden)) / 2
             ratio = options.rows / seconds / rate
             table.append(
                 [
-                    f"CSV to Parquet, embeddings {embeddings}",
+                    f"CSV to Parquet, embeddings {embeddings}, {engine}",
                     str(options.rows),
                     f"{options.rows / seconds:.0f}",
                     f"{rate:.0f}",
-                    *verdict(ratio, limit, at_most=False),
+                    *(verdict(ratio, limit, at_most=False) if engine == "local" else (f"{ratio:.3f}", "", "")),
                     f"{peak:.0f}",
                     f"{size:.1f}",
                 ]
             )
         print(show(table))
+        print(f"reading alone: {_reading(source):.0f} rows/s, twice in a job: once to survey, once to score")
         memory = [["rows", "peak MB", "limit", "kept"]]
         few = 0.0
         for rows in filter(None, options.memory_rows):
             note(f"memory of {rows} rows")
-            _, peak, _ = _run(_write(Path(folder) / "in.csv", texts, rows), options.model, options.precision, "none")
+            _, peak, _ = _run(
+                _write(Path(folder) / "in.csv", texts, rows), options.model, options.precision, "none", "local"
+            )
             limit = min(MOST_MEMORY, few * MOST_GROWTH or MOST_MEMORY)
             memory.append([str(rows), *verdict(peak, limit, at_most=True, digits=0)])
             few = few or peak
@@ -98,10 +104,19 @@ def _write(path: Path, texts: Sequence[str], rows: int) -> Path:
     return path
 
 
-def _run(source: Path, model: Path, precision: str, embeddings: str) -> tuple[float, float, float]:
+def _reading(source: Path) -> float:
+    """Return how many rows a second are read and cut into windows."""
+    found = survey(str(source), text_column="text")
+    started = time.perf_counter()
+    rows = sum(window.rows.num_rows for window in windows(found.batches(), "none"))
+    return rows / (time.perf_counter() - started)
+
+
+def _run(source: Path, model: Path, precision: str, embeddings: str, engine: str) -> tuple[float, float, float]:
     """Run a job; return its seconds, the memory at its peak and the size of its output, both in MB."""
     out = source.with_name("out.parquet")
-    command = ["score", source, out, "--model", model, "--precision", precision, "--embeddings", embeddings]
+    command = ["score", source, out, "--model", model, "--precision", precision]
+    command += ["--embeddings", embeddings, "--engine", engine]
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "bertrand", *map(str, command)])  # noqa: S603
     _, status, usage = os.wait4(process.pid, 0)

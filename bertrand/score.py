@@ -15,12 +15,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     formats = ("csv", "tsv", "jsonl", "parquet")
     parser.add_argument("input", metavar="INPUT", help="file, folder, glob or URL to read; - is standard input")
-    parser.add_argument("output", metavar="OUTPUT", help="file or URL to write; - is standard output")
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        help="file or URL to write, or with / at its end a folder of parts; - is standard output",
+    )
     parser.add_argument("--model", type=Path, required=True, metavar="MODEL", help="model folder")
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
     parser.add_argument("--input-format", choices=formats, help="where the ending does not tell it")
     parser.add_argument("--output-format", choices=formats, help="where the ending does not tell it")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph to use")
+    parser.add_argument(
+        "--engine",
+        default="local",
+        choices=("local", "ray"),
+        help="this machine, or a Ray cluster (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="HOST:PORT",
+        help="head of the cluster, or auto for the one that this machine is in (default: RAY_ADDRESS, or a cluster of "
+        "this machine alone)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all that there are)")
     parser.add_argument("--scores", action="store_true", help="add every label that the model gives, best first")
     parser.add_argument("--embeddings", default="none", choices=("none", "sentence", "tokens"), help="vectors to add")

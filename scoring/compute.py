@@ -40,7 +40,7 @@ class Answered:
 
 
 class Cores:
-    """A classifier that is kept busy on every core: one thread a core, texts of similar length together."""
+    """A classifier that is kept busy by several threads, texts of similar length together."""
 
     def __init__(self, classifier: Classifier, *, threads: int, embeddings: str) -> None:
         self._classifier = classifier
@@ -64,8 +64,13 @@ class Cores:
             while pending:
                 key, finish = pending.popleft()
                 yield key, finish()
-        finally:
-            self._pool.shutdown(cancel_futures=True)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the threads, after the batch that each is at."""
+        self._pool.shutdown(cancel_futures=True)
 
     def _begin(self, texts: Sequence[object]) -> Callable[[], Answered]:
         encoder, engine = self._classifier.encoder, self._classifier.engine

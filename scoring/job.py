@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,22 @@ import onnxruntime
 import pyarrow as pa
 
 from inference.classifier import Classifier
-from inference.errors import InputError, TextError
+from inference.errors import BertrandError, InputError
 from inference.machine import cpu_count
-from scoring.columns import DTYPES, EMBEDDINGS, Columns, texts_of
-from scoring.compute import Cores
-from scoring.output import encode
+from scoring.columns import DTYPES, EMBEDDINGS
+from scoring.label import Labeller, Task
+from scoring.parts import PART_ROWS, windows
 from scoring.place import FORMATS, STANDARD, Kind, Place, spooled_input
 from scoring.progress import Progress, write_metrics
-from scoring.source import FOUND, Source, survey
+from scoring.source import Source, survey
 from scoring.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator
 
-    from scoring.compute import Answered
+    from scoring.label import Done
 
-# Rows that are grouped by length together, and rows of a part: what a kill costs. Vectors of tokens take 200 kB a row.
-WINDOW_ROWS = {"none": 4096, "sentence": 4096, "tokens": 256}
-PART_ROWS = {"none": 16_384, "sentence": 16_384, "tokens": 1024}
-WINDOW_BYTES = 2**25  # of a window's own columns: rows of a megabyte each make small windows
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,9 @@ class Job:
     input_format: str | None = None  # one of FORMATS; None: by the endings
     output_format: str | None = None
     precision: str = "auto"
-    threads: int | None = None  # None: a thread a core
+    engine: str = "local"  # one of ENGINES
+    ray_address: str | None = None  # host and port of a Ray cluster's head, or auto; None: RAY_ADDRESS, or this machine
+    threads: int | None = None  # cores to use; None: all that there are
     scores: bool = False  # every label that the model gives; a model that gives several has them always
     embeddings: str = "none"
     dtype: str = "float32"  # of embeddings
@@ -62,7 +61,7 @@ class Job:
         Raises:
             InputError: one is not what the setting takes; it names the setting.
         """
-        choices = {"embeddings": EMBEDDINGS, "dtype": tuple(DTYPES)}
+        choices = {"embeddings": EMBEDDINGS, "dtype": tuple(DTYPES), "engine": ENGINES}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"--{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
@@ -75,6 +74,8 @@ class Job:
             raise InputError(f"--max-error-rate is {self.max_error_rate}; expected a number from 0 to 1")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"--threads is {self.threads}; expected a whole number from 1 up")
+        if self.ray_address is not None and self.engine != "ray":
+            raise InputError("--ray-address is for --engine ray; say that too")
 
 
 def score(job: Job) -> dict[str, Any]:
@@ -103,21 +104,23 @@ def score(job: Job) -> dict[str, Any]:
             called="standard input" if piped else None,
         )
         classifier = Classifier.load(job.model, precision=job.precision)
-        columns = Columns(
-            classifier,
+        task = Task(
+            source.schema,
+            job.text_column,
+            kind,
             job.scores or classifier.problem_type == "multi_label",
             job.embeddings,
             job.dtype,
             job.prefix,
         )
-        columns.check(source.schema)
+        task.columns(classifier).check(source.schema)
         sink: State | _Piped = _Piped()
         if job.output != STANDARD:
             target = Place.of(job.output)
-            _check_apart(source, target)
-            decisive = _decisive(job, kind, source, columns)
+            _check_apart(source, target, kind)
+            decisive = _decisive(task, source, classifier)
             sink = stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
-        summary = _run(job, kind, source, columns, sink)
+        summary = _run(job, task, source, classifier, sink)
     if job.metrics_file:
         manifest = classifier.manifest
         model = {"name": manifest.name, "version": manifest.version, "precision": classifier.precision}
@@ -125,21 +128,17 @@ def score(job: Job) -> dict[str, Any]:
     return summary
 
 
-def _run(job: Job, kind: Kind, source: Source, columns: Columns, sink: State | _Piped) -> dict[str, Any]:
-    counts: Counter[str] = Counter()
-    for part in sink.parts:
-        counts.update(part)
-    progress = Progress(source.rows, counts)
+def _run(job: Job, task: Task, source: Source, classifier: Classifier, sink: State | _Piped) -> dict[str, Any]:
+    progress = Progress(source.rows, sum(map(Counter, sink.parts.values()), Counter()))
     allowed = job.max_error_rate * source.rows
-    cores = Cores(columns.classifier, threads=job.threads or cpu_count(), embeddings=job.embeddings)
-    windows = _windows(source.batches(counts["rows"]), WINDOW_ROWS[job.embeddings])
-    answers = cores.answer((window, texts_of(window, job.text_column, FOUND)) for window in windows)
+    engine = _on_a_cluster if job.engine == "ray" else _on_this_machine
     try:
-        for table, counted in _parts(answers, source, columns, PART_ROWS[job.embeddings]):
-            sink.add(encode(table, kind, first=not sink.parts), **counted)
-            progress.add(counted)
-            if progress.errors > allowed:
-                break
+        with closing(engine(job, task, source, classifier, frozenset(sink.parts))) as parts:
+            for done in parts:
+                sink.add(done)
+                progress.add(done.counted)
+                if progress.errors > allowed:
+                    break
         if progress.errors > allowed:  # also where a job is resumed that had ended so
             print(
                 f"{progress.errors} of {progress.total} rows have no answer, more than --max-error-rate "
@@ -147,11 +146,11 @@ def _run(job: Job, kind: Kind, source: Source, columns: Columns, sink: State | _
                 file=sys.stderr,
             )
             return progress.summary(complete=False)
-        if not sink.parts:
-            sink.add(encode(_table(columns, source, []), kind, first=True), rows=0)
+        if progress.counts["rows"] != source.rows or sorted(sink.parts) != list(range(len(sink.parts))):
+            raise BertrandError(f"{progress.counts['rows']} of {source.rows} rows came back; nothing is written")
         sink.finish()
-    except InputError as error:
-        raise InputError(f"{error}; {sink.advice}") from error
+    except BertrandError as error:
+        raise type(error)(f"{error}; {sink.advice}") from error
     except (KeyboardInterrupt, SystemExit):
         print(sink.advice, file=sys.stderr)
         raise
@@ -160,90 +159,61 @@ def _run(job: Job, kind: Kind, source: Source, columns: Columns, sink: State | _
     return progress.summary(complete=True)
 
 
+def _on_this_machine(
+    job: Job, task: Task, source: Source, classifier: Classifier, skip: frozenset[int]
+) -> Generator[Done]:
+    with Labeller(classifier, task, threads=job.threads or cpu_count()) as labeller:
+        if not source.rows and not skip:
+            yield labeller.nothing()
+        yield from labeller.label(windows(source.batches(), task.embeddings, skip=skip))
+
+
+def _on_a_cluster(
+    job: Job, task: Task, source: Source, classifier: Classifier, skip: frozenset[int]
+) -> Generator[Done]:
+    try:
+        from scoring.cluster import cluster, label
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--engine ray needs the Python package {error.name!r}, which is not installed here; "
+            "`pip install -r requirements/ray.txt` brings it"
+        ) from error
+    if not source.rows:  # nothing to give to a cluster
+        yield from _on_this_machine(job, task, source, classifier, skip)
+        return
+    with cluster(job.ray_address, threads=job.threads) as cores:
+        yield from label(job.model, classifier.manifest.version, classifier.precision, task, source, cores, skip=skip)
+
+
 class _Piped:
     """Standard output: parts are written as they come, and cannot be taken back."""
 
     advice = "what was written so far is not the whole; begin again, with a file as the output"
 
     def __init__(self) -> None:
-        self.parts: list[dict[str, Any]] = []
+        self.parts: dict[int, dict[str, int]] = {}
 
-    def add(self, content: bytes, **counted: Any) -> None:
-        sys.stdout.buffer.write(content)
+    def add(self, done: Done) -> None:
+        sys.stdout.buffer.write(done.content)
         sys.stdout.buffer.flush()
-        self.parts.append(counted)
+        self.parts[done.part] = done.counted
 
     def finish(self) -> None:
         """Nothing is left to do."""
 
 
-def _windows(batches: Iterator[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatch]:
-    """Divide a stream into windows of so many rows, fewer where rows are large; where it begins decides nothing."""
-    held: list[pa.RecordBatch] = []
-    rows = size = 0
-    for batch in batches:
-        start = 0
-        while start < batch.num_rows:
-            piece = batch.slice(start, most - rows)
-            held.append(piece)
-            start += piece.num_rows
-            rows += piece.num_rows
-            size += piece.nbytes
-            if rows == most or size >= WINDOW_BYTES:
-                yield _joined(held)
-                held, rows, size = [], 0, 0
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.concat_batches(batches)
-
-
-def _parts(
-    answers: Iterator[tuple[pa.RecordBatch, Answered]], source: Source, columns: Columns, most: int
-) -> Iterator[tuple[pa.Table, dict[str, int]]]:
-    """Gather windows to parts, and count what became of their rows."""
-    held: list[pa.RecordBatch] = []
-    counted: Counter[str] = Counter()
-    size = 0
-    for window, answered in answers:
-        own = [window.column(name) for name in source.schema.names]
-        names = [*source.schema.names, *columns.names]
-        held.append(pa.record_batch([*own, *columns.added(answered)], names))
-        counted["rows"] += window.num_rows
-        for item in answered.items:
-            if isinstance(item, TextError):
-                counted[item.code] += 1
-            elif item.truncated:
-                counted["truncated"] += 1
-        size += window.nbytes
-        if counted["rows"] >= most or size >= 2 * WINDOW_BYTES:
-            yield _table(columns, source, held), dict(counted)
-            held, counted, size = [], Counter(), 0
-    if held:
-        yield _table(columns, source, held), dict(counted)
-
-
-def _table(columns: Columns, source: Source, batches: Sequence[pa.RecordBatch]) -> pa.Table:
-    if batches:
-        return pa.Table.from_batches(batches)
-    own = [pa.array([], field.type) for field in source.schema]
-    return pa.table([*own, *columns.empty()], [*source.schema.names, *columns.names])
-
-
-def _decisive(job: Job, kind: Kind, source: Source, columns: Columns) -> dict[str, Any]:
-    """Return what decides the bytes of the output."""
+def _decisive(task: Task, source: Source, classifier: Classifier) -> dict[str, Any]:
+    """Return what decides the bytes of the output; the engine does not."""
     return {
         "input": source.identity,
-        "model": columns.classifier.manifest.version,
-        "precision": columns.classifier.precision,
-        "text_column": job.text_column,
-        "columns": columns.names,
-        "dtype": job.dtype,
-        "format": kind.format,
-        "compression": kind.compression,
-        "part_rows": PART_ROWS[job.embeddings],
+        "model": classifier.manifest.version,
+        "precision": classifier.precision,
+        "text_column": task.text_column,
+        "columns": task.columns(classifier).names,
+        "dtype": task.dtype,
+        "format": task.kind.format,
+        "compression": task.kind.compression,
+        "part_rows": PART_ROWS[task.embeddings],
         "versions": {"pyarrow": pa.__version__, "onnxruntime": onnxruntime.__version__},
     }
 
@@ -254,6 +224,10 @@ def _output_kind(job: Job) -> Kind:
             raise InputError("standard output takes --output-format csv, tsv or jsonl")
         if job.resume:
             raise InputError("what went to standard output cannot be gone on with; name a file to --resume")
+        if job.engine == "ray":
+            raise InputError(
+                "--engine ray has parts ready in any order, which standard output cannot take; name a file"
+            )
         kind = Kind(str(job.output_format))
     else:
         kind = Kind.of(job.output, job.output_format)
@@ -262,12 +236,14 @@ def _output_kind(job: Job) -> Kind:
     return kind
 
 
-def _check_apart(source: Source, target: Place) -> None:
+def _check_apart(source: Source, target: Place, kind: Kind) -> None:
     for file in source.files:
-        same = file.place.path == target.path and file.place.url == target.url
-        if not same and target.is_local and file.place.is_local and target.exists():
-            same = Path(target.path).samefile(file.place.path)
+        place = file.place
+        same = place.url == target.url or (kind.folder and place.url.startswith(f"{target.url}/"))
+        if not same and target.is_local and place.is_local and target.exists():
+            path = Path(target.path)
+            same = path.samefile(place.path) or (kind.folder and path.resolve() in Path(place.path).resolve().parents)
         if same:
             raise InputError(f"{target.url}: is the input; name another output, the input is never written")
-    if target.is_local and Path(target.path).is_dir():
-        raise InputError(f"{target.url}: is a folder; name a file in it")
+    if not kind.folder and target.is_local and Path(target.path).is_dir():
+        raise InputError(f"{target.url}: is a folder; name a file in it, or end it with / for a folder of parts")

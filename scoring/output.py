@@ -14,12 +14,14 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 
+from inference.errors import InputError
 from scoring.place import Kind, Place, explained
 from scoring.source import DELIMITERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SUCCESS = "_SUCCESS"
 NESTED = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -82,6 +84,57 @@ def assemble(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) 
                 _join(parts, file, kind)
                 file.flush()
                 target.fs.put_file(file.name, target.path)  # an object store shows an object when it is complete
+
+
+def gather(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) -> None:
+    """
+    Make a folder of the parts, with a last file _SUCCESS as Spark writes it; after a kill it can be called again.
+
+    Args:
+        parts: In order.
+        staging: Where a local folder is made, to be given its name in one step; beside the parts.
+        target: What the folder is to be called; the parts of an earlier job in it go.
+        kind: What its files are.
+    """
+    names = [f"part-{number:06}.{kind.format}" for number in range(len(parts))]
+    with explained(target.url):
+        if target.is_local:
+            if not staging.exists() and not any(part.exists() for part in parts):
+                return  # the step below was the last one before a kill
+            os.makedirs(staging.path, exist_ok=True)  # noqa: PTH103
+            for part, name in zip(parts, names, strict=True):
+                if part.exists():
+                    os.replace(part.path, staging.within(name).path)  # noqa: PTH105
+            staging.within(SUCCESS).put(b"")
+            if target.exists():
+                os.replace(target.path, staging.beside("replaced").path)  # noqa: PTH105
+            os.replace(staging.path, target.path)  # noqa: PTH105
+            return
+        for name in (SUCCESS, *own_files(target)):  # without _SUCCESS a folder is not complete
+            target.within(name).remove()
+        for part, name in zip(parts, names, strict=True):
+            target.fs.copy(part.path, target.within(name).path)
+        target.within(SUCCESS).put(b"")
+
+
+def own_files(folder: Place) -> list[str]:
+    """
+    Return the names of what is in a folder that a job may replace.
+
+    Raises:
+        InputError: there is something else in it, or it is no folder.
+    """
+    if not folder.exists():
+        return []
+    if not folder.fs.isdir(folder.path):
+        raise InputError(f"{folder.url}: is a file; name a folder, or leave out the / at the end")
+    names = [path.rstrip("/").rpartition("/")[2] for path in folder.fs.ls(folder.path, detail=False)]
+    others = [name for name in names if name != SUCCESS and not name.startswith("part-")]
+    if others:
+        raise InputError(
+            f"{folder.url}: holds {others[0]}, which no job wrote; name a folder that is empty or not there"
+        )
+    return names
 
 
 def _join(parts: Sequence[Place], file: Any, kind: Kind) -> None:

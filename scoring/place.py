@@ -31,15 +31,18 @@ class Kind:
 
     format: str  # one of FORMATS
     compression: str | None = None  # gzip or zstd
+    folder: bool = False  # a folder of files of the format, rather than one file
 
     @classmethod
     def of(cls, name: str, given: str | None = None) -> Kind:
         """
-        Tell the kind of a file by the ending of its name, or of its format by what the user says.
+        Tell the kind of a file by the ending of its name, or of its format by what the user says; `name/` is a folder.
 
         Raises:
             InputError: the ending is none of those that are known.
         """
+        if name.endswith("/"):
+            return cls(given or "parquet", folder=True)
         path = PurePosixPath(name)
         compression = COMPRESSIONS.get(path.suffix.lower())
         ending = (path.with_suffix("") if compression else path).suffix.lower()

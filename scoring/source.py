@@ -60,25 +60,15 @@ class Source:
         """What tells this input from another, for a job that is resumed."""
         return [{"file": file.name, "rows": file.rows, "sha256": file.sha256} for file in self.files]
 
-    def batches(self, skip: int = 0) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Iterator[pa.RecordBatch]:
         """
         Return the rows in order, some hundreds or thousands at a time, with `FOUND` where the input is JSONL.
-
-        Args:
-            skip: Rows at the start to leave out.
 
         Raises:
             InputError: a file is no longer what the survey found.
         """
         for file in self.files:
-            if skip >= file.rows:
-                skip -= file.rows
-                continue
-            for batch in _read(file, self.schema, self.text_column):
-                part = batch.slice(skip)
-                skip -= batch.num_rows - part.num_rows
-                if part.num_rows:
-                    yield part
+            yield from _read(file, self.schema, self.text_column)
 
 
 def survey(name: str, *, text_column: str, given: str | None = None, called: str | None = None) -> Source:

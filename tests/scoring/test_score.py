@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import fsspec
 import httpx
@@ -22,56 +22,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from inference import TextError
-from scoring.job import PART_ROWS, Job, score
+from scoring.job import Job, score
+from scoring.label import Done
+from scoring.output import gather
+from scoring.parts import PART_ROWS
 from scoring.place import Kind, Place
 from scoring.state import State
+from tests.scoring.tables import ROWS, TEXTS, done_parts, many, read, write
 from tests.support import ROOT, run_command, serving, without_int8
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-TEXTS = [
-    "i want my money back",
-    "where to login",
-    "",
-    "thank you great app ✓ 谢谢",
-    'a "quoted", text\nof two lines',
-    "  ",
-]
-ROWS = [{"id": f"{i:03}", "text": text, "note": "ä,b"} for i, text in enumerate(TEXTS * 3)]
-
-
-def write(path: Path, rows=ROWS) -> Path:
-    """Write rows in the format of the ending."""
-    names = list(rows[0])
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-        return path
-    text = io.StringIO(newline="")
-    if ".jsonl" in path.name:
-        text.writelines(json.dumps(row) + "\n" for row in rows)
-    else:
-        writer = csv.DictWriter(text, names, delimiter="\t" if ".tsv" in path.name else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-    content = text.getvalue().encode()
-    compress = {".gz": gzip.compress, ".zst": lambda raw: pa.compress(raw, "zstd", asbytes=True)}.get(path.suffix)
-    path.write_bytes(compress(content) if compress else content)
-    return path
-
-
-def read(path: Path) -> list[dict]:
-    """Read what was written; of CSV, all is text."""
-    if path.suffix == ".parquet":
-        return pq.read_table(path).to_pylist()
-    content = path.read_bytes()
-    if path.suffix in (".gz", ".zst"):
-        content = pa.CompressedInputStream(io.BytesIO(content), {".gz": "gzip", ".zst": "zstd"}[path.suffix]).read()
-    if ".jsonl" in path.name:
-        return [json.loads(line) for line in content.decode().splitlines()]
-    return list(
-        csv.DictReader(io.StringIO(content.decode(), newline=""), delimiter="\t" if ".tsv" in path.name else ",")
-    )
 
 
 @pytest.mark.parametrize("given", ["in.csv", "in.tsv", "in.jsonl", "in.parquet", "in.csv.gz", "in.jsonl.zst"])
@@ -177,6 +135,58 @@ def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model
         assert [row["from"] for row in read(tmp_path / "out.jsonl")] == ["a.csv"] * 3 + ["b.csv"] * 3 + ["c.csv.gz"] * 3
 
 
+@pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
+def test_a_folder_of_parts_is_the_same_table_and_replaces_that_of_an_earlier_job(tmp_path, model_folder, format_):
+    source = many(tmp_path / "in.csv", PART_ROWS["none"] + 10)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f"part-000009.{format_}").write_text("of an earlier job, which had more parts")
+    score(Job(str(source), f"{out}/", model_folder, output_format=format_))
+    score(Job(str(source), str(tmp_path / f"whole.{format_}"), model_folder))
+
+    names = ["_SUCCESS", *(f"part-{number:06}.{format_}" for number in range(2))]
+    assert sorted(path.name for path in out.iterdir()) == names
+    assert [row for name in names[1:] for row in read(out / name)] == read(tmp_path / f"whole.{format_}")
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", "out", f"whole.{format_}"}
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, model_folder):
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "part-0.csv")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for out, told in [("mine/", "notes.txt"), ("file/", "is a file"), ("in/", "is the input"), ("mine", "no format")]:
+        done = run_command("score", tmp_path / "in", f"{tmp_path}/{out}", "--model", model_folder)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert told in done.stderr
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "mine", "file"}
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_folder_is_made_again_after_a_kill_at_any_step(tmp_path, kept):
+    """Parts that were moved before the kill stay where they are; after the last step nothing is done twice."""
+    target = Place.of(f"{tmp_path}/out/")
+    with State.open(target, Kind("csv", folder=True), {}, resume=False) as state:
+        for number in range(2):
+            state.add(Done(number, b"text\n", {"rows": 0}))
+        staging = state.folder.within("output")
+        parts = [state._part(*item) for item in state.parts.items()]
+        if kept == 2:
+            gather(parts, staging, target, state.kind)
+        elif kept == 1:
+            (tmp_path / ".out.scoring" / "output").mkdir()
+            Path(parts[0].path).rename(staging.within("part-000000.csv").path)
+        state.finish()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "_SUCCESS",
+        "part-000000.csv",
+        "part-000001.csv",
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
 def test_urls_are_read_and_written(model_folder):
     files = fsspec.filesystem("memory")
     for name in ("a", "b"):
@@ -205,17 +215,6 @@ def test_pipes_on_both_sides(model_folder):
     assert [row["status"] for row in rows] == ["ok", "error"]
 
 
-def many(path: Path, rows: int) -> Path:
-    """Write more rows than a part has; every one differs."""
-    pick = random.Random(0)
-    texts = [text for text in TEXTS if text.strip()]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "text"])
-        writer.writerows((i, f"{pick.choice(texts)} {pick.choice(texts)}" if i % 50 else "") for i in range(rows))
-    return path
-
-
 @pytest.mark.parametrize("wanted", ["out.parquet", "out.csv.gz"])
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, model_folder, wanted):
     rows = 4 * PART_ROWS["none"] + PART_ROWS["none"] // 2
@@ -224,11 +223,10 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path,
     score(Job(str(source), str(whole), model_folder))
     command = [sys.executable, "-m", "bertrand", "score", str(source), str(out), "--model", str(model_folder)]
 
-    record = tmp_path / f".{wanted}.scoring" / "job.json"
     for killed in range(3):
         process = subprocess.Popen([*command, "--resume"], cwd=ROOT, stderr=subprocess.DEVNULL)
         while process.poll() is None:
-            if record.exists() and len(json.loads(record.read_bytes())["parts"]) > killed:
+            if len(done_parts(out)) > killed:
                 time.sleep(random.Random(killed).random() / 5)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
@@ -239,7 +237,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path,
     assert summary["resumed_rows"] >= PART_ROWS["none"]
     assert summary["errors"] == {"text_empty": -(-rows // 50)}
     assert out.read_bytes() == whole.read_bytes()
-    assert not record.parent.exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"in.csv", f"whole-{wanted}", wanted}
 
 
 @pytest.fixture
