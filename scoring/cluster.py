@@ -206,7 +206,9 @@ class _Parts(Datasource):
 class _Actor:
     """The model on one core of a worker."""
 
-    def __init__(self, files: ray.ObjectRef, precision: str, task: Task, versions: dict[str, str]) -> None:
+    def __init__(
+        self, files: ray.ObjectRef[dict[str, bytes]], precision: str, task: Task, versions: dict[str, str]
+    ) -> None:
         self._refusal = _differing(versions) or _unfit(precision)
         if self._refusal:
             return
