@@ -23,8 +23,6 @@ from rig.machine import describe
 from rig.reference import Reference
 from rig.table import MISSED, markdown_table, text_table, verdict
 from rig.texts import read_texts
-from scoring.parts import windows
-from scoring.source import survey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,11 +103,18 @@ def _write(path: Path, texts: Sequence[str], rows: int) -> Path:
 
 
 def _reading(source: Path) -> float:
-    """Return how many rows a second are read and cut into windows."""
-    found = survey(str(source), text_column="text")
-    started = time.perf_counter()
-    rows = sum(window.rows.num_rows for window in windows(found.batches(), "none"))
-    return rows / (time.perf_counter() - started)
+    """Return how many rows a second are read and cut into windows, in a process of its own: `scoring` is this file."""
+    code = """
+import sys, time
+from scoring.parts import windows
+from scoring.source import survey
+found = survey(sys.argv[1], text_column="text")
+started = time.perf_counter()
+rows = sum(window.rows.num_rows for window in windows(found.batches(), "none"))
+print(rows / (time.perf_counter() - started))
+"""
+    command = [sys.executable, "-c", code, str(source)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
 
 
 def _run(source: Path, model: Path, precision: str, embeddings: str, engine: str) -> tuple[float, float, float]:

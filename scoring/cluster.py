@@ -17,7 +17,8 @@ import signal
 import socket
 import sys
 import tempfile
-from contextlib import contextmanager, redirect_stdout
+import threading
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ import pyarrow as pa
 import tokenizers
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")  # of some ten seconds each, to find a cluster
 
 import ray
 import ray.data
@@ -42,6 +44,7 @@ from inference.errors import ArtifactError, BertrandError, InputError
 from inference.machine import cpu_count, multiplies_int8
 from scoring.label import Done, Labeller
 from scoring.parts import Window, windows
+from scoring.place import reason
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
 
 PART = pa.schema([("part", pa.int64()), ("content", pa.large_binary())])
 REACHED_WITHIN = 10.0  # seconds
+ATTEMPTS = 5  # at a part whose worker died, by a lost node or by the part itself
+STORES = ("AWS_", "AZURE_", "GOOGLE_", "GCS_", "FSSPEC_")  # what variables begin with that let one into a store
 DONE = pa.schema([*PART, ("counted", pa.string())])
 
 
@@ -77,35 +82,33 @@ def cluster(address: str | None, *, threads: int | None) -> Iterator[int]:
         _reach(address)
     # The workers run this very code, whatever is installed where they are.
     code = [str(Path(str(module.__file__)).parent) for module in (inference, scoring)]
-    alone: dict[str, Any] = (
-        {}
-        if address
-        else {
-            "num_cpus": threads or cpu_count(),
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",  # nobody else is to reach it
-        }
-    )
-    on_stop = signal.getsignal(signal.SIGTERM)  # which Ray replaces
-    try:
-        ray.init(
-            address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"py_modules": code, "env_vars": {"ORT_DISABLE_TELEMETRY": "1"}},
-            **alone,
-        )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
-    signal.signal(signal.SIGTERM, on_stop)
-    with redirect_stdout(sys.stderr):  # Ray tells of lost nodes on standard output
+    on_stop = signal.getsignal(signal.SIGTERM)
+
+    def keep_signal() -> None:
+        """Take SIGTERM back from Ray, which sets a handler when it starts and takes it away when it ends."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_stop)
+
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of lost nodes on standard output
+        alone: dict[str, Any] = {}
+        if not address:
+            session = tempfile.TemporaryDirectory(prefix="bertrand-ray-", dir="/tmp", ignore_cleanup_errors=True)
+            alone = {"num_cpus": threads or cpu_count(), "include_dashboard": False}
+            alone["_temp_dir"] = stack.enter_context(session)
+        stack.callback(keep_signal)
+        stack.callback(ray.shutdown)
+        environment = {"py_modules": code, "env_vars": {"ORT_DISABLE_TELEMETRY": "1"}}
+        level = logging.CRITICAL
         try:
-            cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
-            if not cores:
-                raise InputError(f"the Ray cluster at {address} has no CPUs")
-            yield min(cores, threads or cores)
-        finally:
-            ray.shutdown()
+            ray.init(address or "local", log_to_driver=False, logging_level=level, runtime_env=environment, **alone)
+        except Exception as error:
+            raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason(error)[:300]}") from error
+        keep_signal()
+        cores = int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+        if not cores:
+            raise InputError(f"the Ray cluster at {address} has no CPUs")
+        yield min(cores, threads or cores)
 
 
 def _reach(address: str) -> None:
@@ -155,6 +158,7 @@ def label(
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=1,
+        max_task_retries=ATTEMPTS,
         # With a larger least number an actor of a lost node could not move to a core that another gives up.
         compute=ray.data.ActorPoolStrategy(
             min_size=1, initial_size=cores, max_size=cores, max_tasks_in_flight_per_actor=2
@@ -188,8 +192,11 @@ class _Parts(Datasource):
 
     def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
         source, embeddings, skip = self._source, self._embeddings, self._skip
+        # A worker has the environment in which its node was started, not that of the job.
+        keys = {name: value for name, value in os.environ.items() if name.startswith(STORES)}
 
         def read() -> Iterator[pa.Table]:
+            os.environ.update(keys)
             held: list[Window] = []
             for window in windows(source.batches(), embeddings, skip=skip):
                 if held and held[0].part != window.part:
@@ -280,8 +287,8 @@ def _told() -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None and (isinstance(cause, RayError) or not isinstance(cause, BertrandError)):
             cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise cause from error
+        if isinstance(cause, BertrandError):
+            raise type(cause)(str(cause).partition("\n")[0]) from error  # Ray adds lines of its own
         if isinstance(error, RayError):
             raise BertrandError(f"the Ray cluster failed: {str(error).strip().splitlines()[-1]}") from error
         raise

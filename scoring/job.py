@@ -114,22 +114,30 @@ def score(job: Job) -> dict[str, Any]:
             job.prefix,
         )
         task.columns(classifier).check(source.schema)
+        with Labeller(classifier, task, threads=1) as labeller:
+            labeller.nothing()  # of columns that the format cannot hold it tells before anything is computed
         sink: State | _Piped = _Piped()
         if job.output != STANDARD:
             target = Place.of(job.output)
             _check_apart(source, target, kind)
             decisive = _decisive(task, source, classifier)
             sink = stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
-        summary = _run(job, task, source, classifier, sink)
-    if job.metrics_file:
-        manifest = classifier.manifest
-        model = {"name": manifest.name, "version": manifest.version, "precision": classifier.precision}
-        write_metrics(job.metrics_file, summary, model)
+        progress = Progress(source.rows, sum(map(Counter, sink.parts.values()), Counter()))
+        try:
+            _run(job, task, source, classifier, sink, progress)
+        finally:
+            progress.close()
+            summary = progress.summary(complete=sink.complete)
+            if job.metrics_file:
+                manifest = classifier.manifest
+                model = {"name": manifest.name, "version": manifest.version, "precision": classifier.precision}
+                write_metrics(job.metrics_file, summary, model)
     return summary
 
 
-def _run(job: Job, task: Task, source: Source, classifier: Classifier, sink: State | _Piped) -> dict[str, Any]:
-    progress = Progress(source.rows, sum(map(Counter, sink.parts.values()), Counter()))
+def _run(
+    job: Job, task: Task, source: Source, classifier: Classifier, sink: State | _Piped, progress: Progress
+) -> None:
     allowed = job.max_error_rate * source.rows
     engine = _on_a_cluster if job.engine == "ray" else _on_this_machine
     try:
@@ -145,7 +153,7 @@ def _run(job: Job, task: Task, source: Source, classifier: Classifier, sink: Sta
                 f"{job.max_error_rate:g} allows; {sink.advice} and a higher rate",
                 file=sys.stderr,
             )
-            return progress.summary(complete=False)
+            return
         if progress.counts["rows"] != source.rows or sorted(sink.parts) != list(range(len(sink.parts))):
             raise BertrandError(f"{progress.counts['rows']} of {source.rows} rows came back; nothing is written")
         sink.finish()
@@ -154,9 +162,6 @@ def _run(job: Job, task: Task, source: Source, classifier: Classifier, sink: Sta
     except (KeyboardInterrupt, SystemExit):
         print(sink.advice, file=sys.stderr)
         raise
-    finally:
-        progress.close()
-    return progress.summary(complete=True)
 
 
 def _on_this_machine(
@@ -171,6 +176,9 @@ def _on_this_machine(
 def _on_a_cluster(
     job: Job, task: Task, source: Source, classifier: Classifier, skip: frozenset[int]
 ) -> Generator[Done]:
+    if not (job.ray_address or os.environ.get("RAY_ADDRESS")):
+        # Ray is to listen on the loopback alone, which it does where it takes a cluster to be of one machine.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     try:
         from scoring.cluster import cluster, label
     except ModuleNotFoundError as error:
@@ -192,6 +200,7 @@ class _Piped:
 
     def __init__(self) -> None:
         self.parts: dict[int, dict[str, int]] = {}
+        self.complete = False
 
     def add(self, done: Done) -> None:
         sys.stdout.buffer.write(done.content)
@@ -199,7 +208,8 @@ class _Piped:
         self.parts[done.part] = done.counted
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Say that all is written."""
+        self.complete = True
 
 
 def _decisive(task: Task, source: Source, classifier: Classifier) -> dict[str, Any]:
@@ -213,6 +223,7 @@ def _decisive(task: Task, source: Source, classifier: Classifier) -> dict[str, A
         "dtype": task.dtype,
         "format": task.kind.format,
         "compression": task.kind.compression,
+        "folder": task.kind.folder,
         "part_rows": PART_ROWS[task.embeddings],
         "versions": {"pyarrow": pa.__version__, "onnxruntime": onnxruntime.__version__},
     }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from contextlib import ExitStack
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,13 +17,14 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from inference.errors import InputError
-from scoring.place import Kind, Place, explained
+from scoring.place import Kind, Place, explained, reason
 from scoring.source import DELIMITERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUCCESS = "_SUCCESS"
+OWN = re.compile(r"_SUCCESS|part-\d{6,}\.(csv|tsv|jsonl|parquet)")
 NESTED = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -42,7 +45,17 @@ def encode(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
         table: The rows.
         kind: What the file is to be.
         first: Whether the part begins the file.
+
+    Raises:
+        InputError: the format has no way to write some value.
     """
+    try:
+        return _encoded(table, kind, first=first)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+        raise InputError(f"rows that {kind.format} cannot hold: {reason(error)[:300]}; name another format") from error
+
+
+def _encoded(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
     sink = pa.BufferOutputStream()
     if kind.format == "parquet":
         with _parquet_writer(sink, table.schema) as writer:
@@ -91,26 +104,30 @@ def gather(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) ->
     Make a folder of the parts, with a last file _SUCCESS as Spark writes it; after a kill it can be called again.
 
     Args:
-        parts: In order.
+        parts: In order; they stay, so that a kill costs none of them.
         staging: Where a local folder is made, to be given its name in one step; beside the parts.
         target: What the folder is to be called; the parts of an earlier job in it go.
         kind: What its files are.
+
+    Raises:
+        InputError: something else has come into the folder meanwhile, or it cannot be written.
     """
     names = [f"part-{number:06}.{kind.format}" for number in range(len(parts))]
+    replaced = staging.beside("replaced")
     with explained(target.url):
         if target.is_local:
-            if not staging.exists() and not any(part.exists() for part in parts):
-                return  # the step below was the last one before a kill
-            os.makedirs(staging.path, exist_ok=True)  # noqa: PTH103
+            staging.remove()
+            os.makedirs(staging.path)  # noqa: PTH103
             for part, name in zip(parts, names, strict=True):
-                if part.exists():
-                    os.replace(part.path, staging.within(name).path)  # noqa: PTH105
+                _link(part.path, staging.within(name).path)
             staging.within(SUCCESS).put(b"")
+            own_files(target)
+            replaced.remove()
             if target.exists():
-                os.replace(target.path, staging.beside("replaced").path)  # noqa: PTH105
+                os.replace(target.path, replaced.path)  # noqa: PTH105
             os.replace(staging.path, target.path)  # noqa: PTH105
             return
-        for name in (SUCCESS, *own_files(target)):  # without _SUCCESS a folder is not complete
+        for name in sorted(own_files(target)):  # _SUCCESS goes first: without it a folder is not complete
             target.within(name).remove()
         for part, name in zip(parts, names, strict=True):
             target.fs.copy(part.path, target.within(name).path)
@@ -128,13 +145,22 @@ def own_files(folder: Place) -> list[str]:
         return []
     if not folder.fs.isdir(folder.path):
         raise InputError(f"{folder.url}: is a file; name a folder, or leave out the / at the end")
-    names = [path.rstrip("/").rpartition("/")[2] for path in folder.fs.ls(folder.path, detail=False)]
-    others = [name for name in names if name != SUCCESS and not name.startswith("part-")]
-    if others:
-        raise InputError(
-            f"{folder.url}: holds {others[0]}, which no job wrote; name a folder that is empty or not there"
-        )
+    found = [entry for entry in folder.fs.ls(folder.path, detail=True) if entry["name"].rstrip("/") != folder.path]
+    names = [PurePosixPath(entry["name"]).name for entry in found]
+    for name, entry in zip(names, found, strict=True):
+        if entry["type"] != "file" or not OWN.fullmatch(name):
+            raise InputError(
+                f"{folder.url}: holds {name}, which no job wrote; name a folder that is empty or not there"
+            )
     return names
+
+
+def _link(one: str, other: str) -> None:
+    """Give a file a second name, or a copy on file systems where one has one name."""
+    try:
+        os.link(one, other)
+    except OSError:
+        shutil.copyfile(one, other)
 
 
 def _join(parts: Sequence[Place], file: Any, kind: Kind) -> None:

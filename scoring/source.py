@@ -26,6 +26,8 @@ LARGEST_BLOCK = 2**28
 LINES = 1024  # rows of a JSONL or Parquet file that are read at a time
 FOUND = "\0found"  # column, gone before rows are written: what a JSONL row has in place of a text
 DELIMITERS = {"csv": ",", "tsv": "\t"}
+EXACT = 2**53  # beyond it not every whole number is a float
+LARGE = {"large": "1"}  # noted of a column with such numbers
 TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 
 
@@ -100,6 +102,10 @@ def survey(name: str, *, text_column: str, given: str | None = None, called: str
             raise InputError(
                 f"{file.name}: other columns than {files[0].name} ({', '.join(differing)}); expected one table"
             )
+    if files[0].kind.format == "jsonl":
+        schema = pa.schema(
+            [(field.name, field.type) for field in schema]
+        )  # what was noted of them is not for the output
     return Source(tuple(files), schema, text_column)
 
 
@@ -133,6 +139,9 @@ def _opened(
     """Return the columns of a file, and for each batch what it adds to them and how many rows it has."""
     if kind.format == "parquet":
         file = pa.parquet.ParquetFile(stream)
+        names = file.schema_arrow.names
+        if len(set(names)) < len(names):
+            raise InputError(f"{name}: two columns have one name, found {', '.join(map(repr, names[:8]))}")
         _need_text(file.schema_arrow, text_column, name)
         return file.schema_arrow, ((None, batch.num_rows) for batch in file.iter_batches(LINES))
     if kind.format == "jsonl":
@@ -146,20 +155,19 @@ def _opened(
 
 def _read(file: File, schema: pa.Schema, text_column: str) -> Iterator[pa.RecordBatch]:
     """Return the batches of one file."""
-    rows = 0
     with file.place.opened(file.kind) as stream, _told(file.name, file.kind):
+        hashed = _Hashed(stream)
         if file.kind.format == "parquet":
-            batches = pa.parquet.ParquetFile(stream).iter_batches(LINES)
+            batches = pa.parquet.ParquetFile(hashed).iter_batches(LINES)
         elif file.kind.format == "jsonl":
-            batches = (_json_batch(some, schema, text_column) for some in _json_rows(stream, file.name))
+            batches = (_json_batch(some, schema, text_column) for some in _json_rows(hashed, file.name))
         else:
-            _, rest = _header(stream, DELIMITERS[file.kind.format], file.name)
+            _, rest = _header(hashed, DELIMITERS[file.kind.format], file.name)
             batches = _csv(rest, schema, file.kind, file.block)
-        for batch in batches:
-            rows += batch.num_rows
-            yield batch
-    if rows != file.rows:
-        raise InputError(f"{file.name}: had {file.rows} rows and now has {rows}; it was changed while it was read")
+        yield from batches
+        hashed.read_all()
+    if hashed.digest.hexdigest() != file.sha256:
+        raise InputError(f"{file.name}: was changed while it was read; begin again, without --resume")
 
 
 class _LongRow(Exception):  # noqa: N818  what happened, not a fault
@@ -283,32 +291,51 @@ def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
 
 
 def _columns_of(rows: Sequence[dict[str, Any]], text_column: str) -> pa.Schema:
-    """Infer what types the values of some JSON rows have."""
+    """Infer what types the values of some JSON rows have; text, that is JSON, where none holds them all exactly."""
     names = dict.fromkeys(key for row in rows for key in row)
     fields = []
     for name in names:
+        values = [row.get(name) for row in rows]
         try:
-            kind = pa.string() if name == text_column else pa.infer_type([row.get(name) for row in rows])
+            kind = pa.string() if name == text_column else pa.infer_type(values)
+            if _is_hollow(kind):
+                kind = pa.string()
+            elif kind != pa.string():
+                pa.array(values, kind)
         except (pa.ArrowException, OverflowError):
             kind = pa.string()
-        fields.append((name, kind))
+        large = pa.types.is_integer(kind) and any(value is not None and abs(value) > EXACT for value in values)
+        fields.append(pa.field(name, kind, metadata=LARGE if large else None))
     return pa.schema(fields)
+
+
+def _is_hollow(kind: pa.DataType) -> bool:
+    """Return whether a type has an object without fields in it, which Parquet cannot write."""
+    if not pa.types.is_struct(kind):
+        return pa.types.is_nested(kind) and _is_hollow(kind.value_type)
+    fields = [kind.field(i).type for i in range(kind.num_fields)]
+    return not fields or any(map(_is_hollow, fields))
 
 
 def _merged(one: pa.Schema, other: pa.Schema, text_column: str) -> pa.Schema:
     """Unite the columns of two sets of JSON rows; what has no type in common becomes text that holds JSON."""
-    fields = {field.name: field.type for field in one}
+    fields = {field.name: field for field in one}
     for field in other:
         before = fields.get(field.name)
-        if before is None or field.name == text_column or before == field.type:
-            fields[field.name] = field.type if before is None else before
+        if before is None or field.name == text_column:
+            fields.setdefault(field.name, field)
             continue
+        large = before.metadata or field.metadata
+        differ = before.type != field.type and not any(map(pa.types.is_null, (before.type, field.type)))
         try:
-            pair = [pa.schema([(field.name, before)]), pa.schema([field])]
-            fields[field.name] = pa.unify_schemas(pair, promote_options="permissive").field(0).type
+            pair = [pa.schema([(field.name, before.type)]), pa.schema([(field.name, field.type)])]
+            kind = pa.unify_schemas(pair, promote_options="permissive").field(0).type
         except pa.ArrowException:
-            fields[field.name] = pa.string()
-    return pa.schema(list(fields.items()))
+            kind = pa.string()
+        if large and differ:
+            kind = pa.string()
+        fields[field.name] = pa.field(field.name, kind, metadata=large)
+    return pa.schema(list(fields.values()))
 
 
 def _json_batch(rows: Sequence[dict[str, Any]], schema: pa.Schema, text_column: str) -> pa.RecordBatch:

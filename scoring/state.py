@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scoring.label import Done
     from scoring.place import Kind, Place
 
-RECORD = "job.json"
+RECORD, LOCK = "job.json", "lock"
 PART = re.compile(r"part-(\d{6,})((?:-[a-z_]+=\d+)*)")
 
 
@@ -38,7 +38,8 @@ class State:
     kind: Kind
     job: dict[str, Any]  # what decides the bytes of the output
     parts: dict[int, dict[str, int]] = field(default_factory=dict)  # what was counted of each that is done
-    _lock: int | None = None  # descriptor of a locked file; None on file systems that have no locks
+    complete: bool = False  # the output is there
+    _lock: int | None = None  # descriptor of a locked file; None where the output is on no disk of this machine
 
     @classmethod
     def open(cls, target: Place, kind: Kind, job: dict[str, Any], *, resume: bool) -> State:
@@ -49,8 +50,7 @@ class State:
             InputError: another process works at the same output; with `resume`, the unfinished job is another one.
         """
         state = cls(target, kind, job)
-        if kind.folder:
-            own_files(target)
+        _check_target(target, kind)
         if target.is_local:
             state._lock = _locked(target, state.folder)
         try:
@@ -63,22 +63,29 @@ class State:
     def _begin(self, *, resume: bool) -> None:
         record = self.folder.within(RECORD)
         before = json.loads(record.read()) if record.exists() else None
-        found = self._find() if before is not None else {}
+        found = self._find()
         if resume and before is not None:
             self._compare(before)
             self.parts = found
             return
         if resume:
             print("no unfinished job to resume; starting anew", file=sys.stderr)
-        elif found:
+        elif before is not None and found:
             print(
                 f"an unfinished job of {sum(counted['rows'] for counted in found.values())} rows is given up; "
                 "--resume would have gone on with it",
                 file=sys.stderr,
             )
-        for number, counted in found.items():
-            self._part(number, counted).remove()
+        self._clear()
         record.put(json.dumps(self.job).encode())
+
+    def _clear(self) -> None:
+        """Remove what other jobs left, the record first: parts without one belong to no job."""
+        self.folder.within(RECORD).remove()
+        others = [self.folder.within(name).path for name in self._names() if name != LOCK]
+        if others:
+            with explained(self.folder.url):
+                self.folder.fs.rm(others, recursive=True)
 
     def close(self) -> None:
         """Let other processes work at the output."""
@@ -100,6 +107,8 @@ class State:
     @property
     def advice(self) -> str:
         """How to go on after what ends the job now."""
+        if self.complete:
+            return "the output is complete"
         rows = sum(part["rows"] for part in self.parts.values())
         return f"{rows} rows are done and kept; go on with --resume" if rows else "no row is done yet"
 
@@ -113,6 +122,8 @@ class State:
         parts = [self._part(number, counted) for number, counted in sorted(self.parts.items())]
         make = gather if self.kind.folder else assemble
         make(parts, self.folder.within("output"), self.target, self.kind)
+        self.complete = True
+        self._clear()
         self.folder.remove()
 
     def _part(self, number: int, counted: dict[str, int]) -> Place:
@@ -120,14 +131,18 @@ class State:
 
     def _find(self) -> dict[int, dict[str, int]]:
         parts = {}
-        with explained(self.folder.url):
-            self.folder.fs.invalidate_cache(self.folder.path)  # of what another process wrote
-            paths = self.folder.fs.ls(self.folder.path, detail=False)
-        for path in paths:
-            if match := PART.fullmatch(path.rstrip("/").rpartition("/")[2]):
+        for name in self._names():
+            if match := PART.fullmatch(name):
                 counts = (pair.split("=") for pair in match[2].split("-")[1:])
                 parts[int(match[1])] = {name: int(count) for name, count in counts}
         return parts
+
+    def _names(self) -> list[str]:
+        with explained(self.folder.url):
+            self.folder.fs.invalidate_cache(self.folder.path)  # of what another process wrote
+            if not self.folder.fs.exists(self.folder.path):
+                return []
+            return [path.rstrip("/").rpartition("/")[2] for path in self.folder.fs.ls(self.folder.path, detail=False)]
 
     def _compare(self, before: dict[str, Any]) -> None:
         differing = [
@@ -147,15 +162,34 @@ def _locked(target: Place, folder: Place) -> int:
     parent = target.beside("").path
     if not os.path.isdir(parent):  # noqa: PTH112  the path is a string of fsspec's
         raise InputError(f"{parent}: there is no such folder to write {target.name} into")
+    path = folder.within(LOCK).path
     with explained(target.url):
-        os.makedirs(folder.path, exist_ok=True)  # noqa: PTH103
-        lock = os.open(folder.within("lock").path, os.O_CREAT | os.O_RDWR)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise InputError(f"{target.url}: another process is working at it ({folder.path})") from error
-    return lock
+        while True:
+            os.makedirs(folder.path, exist_ok=True)  # noqa: PTH103
+            lock = os.open(path, os.O_CREAT | os.O_RDWR)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.exists(path) and os.path.samestat(os.fstat(lock), os.stat(path)):  # noqa: PTH110, PTH116
+                    return lock
+            except BlockingIOError as error:
+                os.close(lock)
+                raise InputError(f"{target.url}: another process is working at it ({folder.path})") from error
+            except BaseException:
+                os.close(lock)
+                raise
+            os.close(lock)  # the file of a job that ended in between
+
+
+def _check_target(target: Place, kind: Kind) -> None:
+    """Raise InputError where the output could not be given its name at the end, or something would be lost."""
+    if not target.is_local and not target.fs._parent(target.path):
+        raise InputError(f"{target.url}: is a whole bucket; name a file or a folder in it")
+    if kind.folder:
+        own_files(target)
+        if target.is_local and os.path.ismount(target.path):
+            raise InputError(f"{target.url}: is a mount point, which cannot be replaced; name a folder in it")
+    elif target.is_local and os.path.exists(target.path) and not os.path.isfile(target.path):  # noqa: PTH110, PTH113
+        raise InputError(f"{target.url}: is no regular file; name one that is, or one that is not there")
 
 
 def _short(value: Any) -> str:

@@ -93,15 +93,28 @@ def test_a_job_that_is_killed_on_a_cluster_is_resumed_on_this_machine(job, nodes
     assert (tmp_path / "out.parquet").read_bytes() == expected
 
 
-def test_an_interrupted_job_takes_its_own_cluster_with_it(job, tmp_path):
+def test_the_keys_of_an_object_store_reach_the_cluster(job, nodes, store, keys):
+    """Its nodes were started without them."""
+    command, expected = job
+    store.put_file(command[1], "jobs/in.csv")
+    options = ["--engine", "ray", "--ray-address", nodes.address, "s3://jobs/out.parquet"]
+    done = run_command("score", "s3://jobs/in.csv", *command[2:], *options, **keys)
+    assert done.returncode == 0, done.stderr
+    assert store.cat_file("jobs/out.parquet") == expected
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_job_takes_its_own_cluster_with_it(job, tmp_path, sent, code):
     command, _ = job
     process = start(command, ["--engine", "ray", tmp_path / "out.parquet"])
     until(lambda: len(done_parts(tmp_path / "out.parquet")) >= 1, seconds=120)
     started = psutil.Process(process.pid).children(recursive=True)
     assert started
-    process.send_signal(signal.SIGINT)
+    addresses = {c.laddr.ip for p in started for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, "nobody else is to reach it"
+    process.send_signal(sent)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "go on with --resume" in err
     _, alive = psutil.wait_procs(started, timeout=20)
     assert not alive

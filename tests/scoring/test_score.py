@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import fsspec
 import httpx
@@ -21,12 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from inference import TextError
+from inference import InputError, TextError
 from scoring.job import Job, score
 from scoring.label import Done
-from scoring.output import gather
 from scoring.parts import PART_ROWS
 from scoring.place import Kind, Place
+from scoring.source import survey
 from scoring.state import State
 from tests.scoring.tables import ROWS, TEXTS, done_parts, many, read, write
 from tests.support import ROOT, run_command, serving, without_int8
@@ -124,6 +123,20 @@ def test_json_values_that_have_no_type_in_common_are_kept_as_json(tmp_path, mode
     assert [row["late"] for row in found] == [None, [1, 2], None]
 
 
+@pytest.mark.parametrize("wanted", ["out.parquet", "out.jsonl", "out.csv"])
+def test_json_values_that_no_type_holds_exactly_are_kept_as_json(tmp_path, model_folder, wanted):
+    """Each in its own batch of rows: a column's type is not known before its last value."""
+    rows = [{"text": "login", "hollow": {}, "deep": [{"a": {}}], "huge": 2**64 - 1, "wide": 2**53 + 1, "whole": 1}]
+    rows += [{"text": "app"}] * 2000 + [{"text": "i", "wide": 0.5, "whole": 0.5, "huge": -1}]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    score(Job(str(tmp_path / "in.jsonl"), str(tmp_path / wanted), model_folder))
+    found = read(tmp_path / wanted)
+    names = ("hollow", "deep", "huge", "wide")
+    assert [found[0][name] for name in names] == ["{}", '[{"a": {}}]', "18446744073709551615", "9007199254740993"]
+    assert (found[-1]["wide"], found[-1]["huge"]) == ("0.5", "-1")
+    assert [float(found[i]["whole"]) for i in (0, -1)] == [1.0, 0.5]
+
+
 def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model_folder):
     folder = tmp_path / "day"
     folder.mkdir()
@@ -156,35 +169,99 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, model_folder
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for out, told in [("mine/", "notes.txt"), ("file/", "is a file"), ("in/", "is the input"), ("mine", "no format")]:
+    (tmp_path / "staff").mkdir()
+    (tmp_path / "staff" / "part-time.csv").write_text("mine")
+    for out, told in [
+        ("staff/", "part-time.csv"),
+        ("mine/", "notes.txt"),
+        ("file/", "is a file"),
+        ("in/", "is the input"),
+        ("mine", "no format"),
+    ]:
         done = run_command("score", tmp_path / "in", f"{tmp_path}/{out}", "--model", model_folder)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert told in done.stderr
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
-    assert {path.name for path in tmp_path.iterdir()} == {"in", "mine", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "mine", "file", "staff"}
+    assert (tmp_path / "staff" / "part-time.csv").read_text() == "mine"
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_folder_is_made_again_after_a_kill_at_any_step(tmp_path, kept):
-    """Parts that were moved before the kill stay where they are; after the last step nothing is done twice."""
-    target = Place.of(f"{tmp_path}/out/")
-    with State.open(target, Kind("csv", folder=True), {}, resume=False) as state:
-        for number in range(2):
-            state.add(Done(number, b"text\n", {"rows": 0}))
-        staging = state.folder.within("output")
-        parts = [state._part(*item) for item in state.parts.items()]
-        if kept == 2:
-            gather(parts, staging, target, state.kind)
-        elif kept == 1:
-            (tmp_path / ".out.scoring" / "output").mkdir()
-            Path(parts[0].path).rename(staging.within("part-000000.csv").path)
+def opened(out: str, *, resume: bool = False, parts: int = 0) -> State:
+    """Open a job of CSV parts as `score` does, with some of them done."""
+    state = State.open(Place.of(out), Kind("csv", folder=out.endswith("/")), {"input": "x"}, resume=resume)
+    for number in range(parts):
+        state.add(Done(number, f"text\n{number}\n".encode(), {"rows": 1}))
+    return state
+
+
+@pytest.mark.parametrize("killed", ["while it gathers", "before the swap", "in the swap", "before it clears up"])
+def test_a_folder_is_made_after_a_kill_at_any_step(tmp_path, killed):
+    """What a kill leaves: a half-made folder, a whole one, none under the name, or both old and new."""
+    out, job = tmp_path / "out", tmp_path / ".out.scoring"
+    out.mkdir()
+    (out / "part-000000.csv").write_text("of an earlier job")
+    with opened(f"{out}/", parts=2):
+        (job / "output").mkdir()
+        (job / "output" / "part-000000.csv").write_text("text\n0\n")
+        if killed in ("in the swap", "before it clears up"):
+            out.rename(job / "replaced")
+        if killed == "before it clears up":
+            (job / "output").rename(out)
+    with opened(f"{out}/", resume=True) as state:
+        assert len(state.parts) == 2
         state.finish()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "_SUCCESS",
-        "part-000000.csv",
-        "part-000001.csv",
-    ]
+    assert {path.name: path.read_text() for path in out.iterdir()} == {
+        "_SUCCESS": "",
+        "part-000000.csv": "text\n0\n",
+        "part-000001.csv": "text\n1\n",
+    }
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+@pytest.mark.parametrize("out", ["out/", "out.csv"])
+def test_nothing_of_an_older_job_gets_into_a_new_one(tmp_path, out):
+    """Also where a kill took the record and left the parts, or left a folder that was being made."""
+    job = tmp_path / f".{out.strip('/')}.scoring"
+    with opened(f"{tmp_path}/{out}", parts=3):
+        (job / "output").mkdir()
+        (job / "output" / "part-000002.csv").write_text("old")
+        (job / "job.json").unlink()
+    with opened(f"{tmp_path}/{out}", resume=True, parts=1) as state:
+        assert len(state.parts) == 1
+        state.finish()
+    written = tmp_path / out
+    files = sorted(written.iterdir()) if out.endswith("/") else [written]
+    assert [path.read_text() for path in files if path.suffix] == ["text\n0\n"]
+    assert {path.name for path in tmp_path.iterdir()} == {out.strip("/")}
+
+
+def test_a_file_is_not_resumed_as_a_folder(tmp_path, model_folder):
+    """Each part of a folder has a header; those of a file have one together."""
+    source = many(tmp_path / "in.csv", PART_ROWS["none"] + 10)
+    job = ["--model", model_folder, "--max-error-rate", "0", "--output-format", "csv"]
+    assert run_command("score", source, tmp_path / "out", *job).returncode == 1
+    done = run_command("score", source, f"{tmp_path}/out/", *job, "--resume")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "folder was false and is true" in done.stderr
+
+
+def test_what_comes_into_a_folder_while_a_job_runs_is_kept(tmp_path):
+    with opened(f"{tmp_path}/out/", parts=1) as state:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        with pytest.raises(InputError, match=r"notes\.txt"):
+            state.finish()
+        (tmp_path / "out" / "notes.txt").rename(tmp_path / "notes.txt")
+        state.finish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "out"]
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet", "in.csv.gz"])
+def test_an_input_that_is_replaced_while_it_is_read_is_noticed(tmp_path, name):
+    source = survey(str(write(tmp_path / name)), text_column="text")
+    write(tmp_path / name, [row | {"note": "other"} for row in ROWS])
+    with pytest.raises(InputError, match="was changed while it was read"):
+        list(source.batches())
 
 
 def test_urls_are_read_and_written(model_folder):
@@ -357,6 +434,22 @@ def test_parquet_columns_that_hold_no_text(tmp_path, model_folder):
     done = run_command("score", tmp_path / "int.parquet", tmp_path / "out.csv", "--model", model_folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "holds int64; expected strings" in done.stderr
+    twice = pa.table([["a"], ["b"], ["c"]], ["text", "id", "id"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    done = run_command("score", tmp_path / "twice.parquet", tmp_path / "out.csv", "--model", model_folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "two columns have one name" in done.stderr
+
+
+def test_values_that_the_output_cannot_hold_are_one_line(tmp_path, model_folder):
+    table = pa.table({"text": ["login"], "when": pa.array([-(2**40)], pa.timestamp("s"))})
+    pq.write_table(table, tmp_path / "in.parquet")
+    done = run_command("score", tmp_path / "in.parquet", tmp_path / "out.jsonl", "--model", model_folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "rows that jsonl cannot hold" in done.stderr
+    assert (
+        run_command("score", tmp_path / "in.parquet", tmp_path / "out.parquet", "--model", model_folder).returncode == 0
+    )
 
 
 def test_the_input_is_never_overwritten_and_an_unwritable_output_is_told_at_once(tmp_path, model_folder):
@@ -369,6 +462,7 @@ def test_the_input_is_never_overwritten_and_an_unwritable_output_is_told_at_once
         (tmp_path / "none" / "out.csv", "there is no such folder"),
         (tmp_path, "says no format"),
         ("/proc/out.csv", "/proc"),
+        ("/proc/sys/", "/proc/sys: holds"),
         ("nowhere://bucket/out.csv", "nowhere"),
     ]:
         done = run_command("score", source, out, "--model", model_folder)
@@ -388,3 +482,8 @@ def test_figures_for_monitoring(tmp_path, model_folder):
     assert 'bertrand_score_rows{outcome="ok"} 12.0' in figures
     assert 'bertrand_score_rows{outcome="text_empty"} 6.0' in figures
     assert "bertrand_score_complete 1.0" in figures
+    failed = Job(
+        str(source), f"{tmp_path}/failed.csv", model_folder, max_error_rate=0, metrics_file=tmp_path / "job.prom"
+    )
+    score(failed)
+    assert "bertrand_score_complete 0.0" in (tmp_path / "job.prom").read_text(), "yesterday's success is not today's"
