@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 PART = pa.schema([("part", pa.int64()), ("content", pa.large_binary())])
 REACHED_WITHIN = 10.0  # seconds
-ATTEMPTS = 5  # at a part whose worker died, by a lost node or by the part itself
+ATTEMPTS = 20  # at a part whose worker died: a lost node takes some, a part that kills its workers all
 STORES = ("AWS_", "AZURE_", "GOOGLE_", "GCS_", "FSSPEC_")  # what variables begin with that let one into a store
 DONE = pa.schema([*PART, ("counted", pa.string())])
 
