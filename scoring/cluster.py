@@ -102,6 +102,8 @@ def cluster(address: str | None, *, threads: int | None) -> Iterator[int]:
         level = logging.CRITICAL
         try:
             ray.init(address or "local", log_to_driver=False, logging_level=level, runtime_env=environment, **alone)
+        except SystemExit as error:  # by Ray's handler of SIGTERM, while it starts
+            raise SystemExit(128 + signal.SIGTERM) from error
         except Exception as error:
             raise InputError(f"no Ray cluster at {address or 'this machine'}: {reason(error)[:300]}") from error
         keep_signal()

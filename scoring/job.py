@@ -118,7 +118,7 @@ def score(job: Job) -> dict[str, Any]:
             labeller.nothing()  # of columns that the format cannot hold it tells before anything is computed
         sink: State | _Piped = _Piped()
         if job.output != STANDARD:
-            target = Place.of(job.output)
+            target = Place.of(job.output).resolved()
             _check_apart(source, target, kind)
             decisive = _decisive(task, source, classifier)
             sink = stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
@@ -249,11 +249,11 @@ def _output_kind(job: Job) -> Kind:
 
 def _check_apart(source: Source, target: Place, kind: Kind) -> None:
     for file in source.files:
-        place = file.place
+        place = file.place.resolved()
         same = place.url == target.url or (kind.folder and place.url.startswith(f"{target.url}/"))
         if not same and target.is_local and place.is_local and target.exists():
-            path = Path(target.path)
-            same = path.samefile(place.path) or (kind.folder and path.resolve() in Path(place.path).resolve().parents)
+            path = Path(target.path).resolve()
+            same = path.samefile(place.path) or (kind.folder and path in Path(place.path).resolve().parents)
         if same:
             raise InputError(f"{target.url}: is the input; name another output, the input is never written")
     if not kind.folder and target.is_local and Path(target.path).is_dir():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SUCCESS = "_SUCCESS"
+REPLACED = "replaced"  # what an earlier output is called until the new one has its name
 OWN = re.compile(r"_SUCCESS|part-\d{6,}\.(csv|tsv|jsonl|parquet)")
 NESTED = (
     pa.types.is_list,
@@ -113,7 +114,7 @@ def gather(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) ->
         InputError: something else has come into the folder meanwhile, or it cannot be written.
     """
     names = [f"part-{number:06}.{kind.format}" for number in range(len(parts))]
-    replaced = staging.beside("replaced")
+    replaced = staging.beside(REPLACED)
     with explained(target.url):
         if target.is_local:
             staging.remove()
@@ -130,7 +131,7 @@ def gather(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) ->
         for name in sorted(own_files(target)):  # _SUCCESS goes first: without it a folder is not complete
             target.within(name).remove()
         for part, name in zip(parts, names, strict=True):
-            target.fs.copy(part.path, target.within(name).path)
+            target.fs.cp_file(part.path, target.within(name).path)
         target.within(SUCCESS).put(b"")
 
 
@@ -141,6 +142,7 @@ def own_files(folder: Place) -> list[str]:
     Raises:
         InputError: there is something else in it, or it is no folder.
     """
+    folder.fs.invalidate_cache(folder.path)  # of what another process wrote
     if not folder.exists():
         return []
     if not folder.fs.isdir(folder.path):

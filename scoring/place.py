@@ -78,6 +78,15 @@ class Place:
             raise InputError(f"{name}: {error}") from error
         return cls(fs, path)
 
+    def resolved(self) -> Place:
+        """Return the place with a local path that has no `..` and no links but for the last part of it."""
+        if not self.is_local:
+            return self
+        parent, name = os.path.split(self.path)
+        if name in (".", ".."):
+            return Place(self.fs, os.path.realpath(self.path))
+        return Place(self.fs, os.path.join(os.path.realpath(parent), name))  # noqa: PTH118
+
     @property
     def is_local(self) -> bool:
         """Whether the place is on a disk of this machine."""

@@ -8,6 +8,7 @@ import io
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,7 +20,7 @@ from inference.errors import InputError
 from scoring.place import Kind, Place, find_inputs, reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 BLOCK = 2**20  # bytes of a CSV file that are parsed at a time, unless a row is longer
 LARGEST_BLOCK = 2**28
@@ -126,6 +127,8 @@ def _survey_file(name: str, place: Place, kind: Kind, text_column: str) -> tuple
             if block > LARGEST_BLOCK:
                 raise InputError(f"{name}: a row of more than {LARGEST_BLOCK // 2**20} MB") from None
             continue
+        if FOUND in schema.names:
+            raise InputError(f"{name}: a column has the name {FOUND!r}, which is kept for Bertrand's own use")
         if kind.format == "jsonl" and text_column not in schema.names:
             if rows:
                 _need_column(schema.names, text_column, name)
@@ -296,17 +299,32 @@ def _columns_of(rows: Sequence[dict[str, Any]], text_column: str) -> pa.Schema:
     fields = []
     for name in names:
         values = [row.get(name) for row in rows]
+        large = False
         try:
             kind = pa.string() if name == text_column else pa.infer_type(values)
-            if _is_hollow(kind):
-                kind = pa.string()
-            elif kind != pa.string():
+            if kind != pa.string():
                 pa.array(values, kind)
+                changed, large = _look(values, kind)
+                if changed or _is_hollow(kind):
+                    kind = pa.string()
         except (pa.ArrowException, OverflowError):
             kind = pa.string()
-        large = pa.types.is_integer(kind) and any(value is not None and abs(value) > EXACT for value in values)
         fields.append(pa.field(name, kind, metadata=LARGE if large else None))
     return pa.schema(fields)
+
+
+def _look(values: Iterable[Any], kind: pa.DataType) -> tuple[bool, bool]:
+    """Return whether a type turns a bool of the values into a number, and whether it holds integers beyond EXACT."""
+    found = [value for value in values if value is not None]
+    if pa.types.is_list(kind):
+        return _look(chain.from_iterable(found), kind.value_type)
+    if pa.types.is_struct(kind):
+        fields = [kind.field(i) for i in range(kind.num_fields)]
+        each = [_look([value.get(field.name) for value in found], field.type) for field in fields]
+        return any(changed for changed, _ in each), any(large for _, large in each)
+    if not pa.types.is_integer(kind) and not pa.types.is_floating(kind):
+        return False, False
+    return bool in set(map(type, found)), pa.types.is_integer(kind) and max(map(abs, found), default=0) > EXACT
 
 
 def _is_hollow(kind: pa.DataType) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from inference.errors import InputError
-from scoring.output import assemble, gather, own_files
+from scoring.output import REPLACED, assemble, gather, own_files
 from scoring.place import explained
 
 if TYPE_CHECKING:
@@ -61,6 +61,10 @@ class State:
         return state
 
     def _begin(self, *, resume: bool) -> None:
+        replaced = self.folder.within(REPLACED)
+        if self.target.is_local and replaced.exists() and not self.target.exists():
+            with explained(self.target.url):  # a kill between two renames: the earlier output is still the output
+                os.replace(replaced.path, self.target.path)  # noqa: PTH105
         record = self.folder.within(RECORD)
         before = json.loads(record.read()) if record.exists() else None
         found = self._find()
@@ -142,7 +146,9 @@ class State:
             self.folder.fs.invalidate_cache(self.folder.path)  # of what another process wrote
             if not self.folder.fs.exists(self.folder.path):
                 return []
-            return [path.rstrip("/").rpartition("/")[2] for path in self.folder.fs.ls(self.folder.path, detail=False)]
+            paths = [path.rstrip("/") for path in self.folder.fs.ls(self.folder.path, detail=False)]
+        # Of an object store a folder may list itself.
+        return [path.rpartition("/")[2] for path in paths if path != self.folder.path]
 
     def _compare(self, before: dict[str, Any]) -> None:
         differing = [
@@ -182,12 +188,19 @@ def _locked(target: Place, folder: Place) -> int:
 
 def _check_target(target: Place, kind: Kind) -> None:
     """Raise InputError where the output could not be given its name at the end, or something would be lost."""
-    if not target.is_local and not target.fs._parent(target.path):
-        raise InputError(f"{target.url}: is a whole bucket; name a file or a folder in it")
+    if not target.is_local:
+        if not target.fs._parent(target.path):
+            raise InputError(f"{target.url}: is a whole bucket; name a file or a folder in it")
+        if set(target.path) & set("*?[]"):
+            raise InputError(
+                f"{target.url}: has one of *?[] in its name, which stand for others in URLs; leave them out"
+            )
     if kind.folder:
         own_files(target)
         if target.is_local and os.path.ismount(target.path):
             raise InputError(f"{target.url}: is a mount point, which cannot be replaced; name a folder in it")
+        if target.is_local and target.exists() and os.path.samefile(target.path, os.getcwd()):  # noqa: PTH109, PTH121
+            raise InputError(f"{target.url}: is the folder in which the job was started; name another, or one in it")
     elif target.is_local and os.path.exists(target.path) and not os.path.isfile(target.path):  # noqa: PTH110, PTH113
         raise InputError(f"{target.url}: is no regular file; name one that is, or one that is not there")
 

@@ -18,11 +18,13 @@ def test_what_is_read_and_written_there_is_what_a_disk_holds(store, keys, tmp_pa
     score(Job(str(source), f"{tmp_path}/{out}", model_folder))
     if out.endswith("/"):  # as consoles make a folder, with an earlier job's part in it
         store.pipe_file("jobs/out/", b"")
+        store.pipe_file("jobs/.out.scoring/", b"")
         store.pipe_file("jobs/out/part-000007.parquet", b"old")
     done = run_command("score", "s3://jobs/in/*.csv", f"s3://jobs/{out}", "--model", model_folder, **keys)
 
     assert done.returncode == 0, done.stderr
     found = {name.removeprefix("jobs/") for name in store.find("jobs") if not name.startswith("jobs/in/")} - {"out/"}
+    assert not [name for name in found if "scoring" in name], found
     names = {f"out/{path.name}" for path in (tmp_path / out).iterdir()} if out.endswith("/") else {out}
     assert found == names, "the parts that a job keeps are gone when it ends"
     for name in names:

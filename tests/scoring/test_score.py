@@ -127,10 +127,13 @@ def test_json_values_that_have_no_type_in_common_are_kept_as_json(tmp_path, mode
 def test_json_values_that_no_type_holds_exactly_are_kept_as_json(tmp_path, model_folder, wanted):
     """Each in its own batch of rows: a column's type is not known before its last value."""
     rows = [{"text": "login", "hollow": {}, "deep": [{"a": {}}], "huge": 2**64 - 1, "wide": 2**53 + 1, "whole": 1}]
-    rows += [{"text": "app"}] * 2000 + [{"text": "i", "wide": 0.5, "whole": 0.5, "huge": -1}]
+    rows[0] |= {"inner": {"id": 2**60 + 1}, "flag": [True, 1.5]}
+    rows += [{"text": "app"}] * 2000
+    rows += [{"text": "i", "wide": 0.5, "whole": 0.5, "huge": -1, "inner": {"id": 0.5}, "flag": [0.5]}]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
     score(Job(str(tmp_path / "in.jsonl"), str(tmp_path / wanted), model_folder))
     found = read(tmp_path / wanted)
+    assert (found[0]["inner"], found[0]["flag"]) == ('{"id": 1152921504606846977}', "[true, 1.5]")
     names = ("hollow", "deep", "huge", "wide")
     assert [found[0][name] for name in names] == ["{}", '[{"a": {}}]', "18446744073709551615", "9007199254740993"]
     assert (found[-1]["wide"], found[-1]["huge"]) == ("0.5", "-1")
@@ -216,6 +219,26 @@ def test_a_folder_is_made_after_a_kill_at_any_step(tmp_path, killed):
         "part-000001.csv": "text\n1\n",
     }
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_an_output_that_was_being_replaced_comes_back(tmp_path):
+    """A job was killed between two renames, and the next one, which is another, fails."""
+    with opened(f"{tmp_path}/out/", parts=1):
+        (tmp_path / ".out.scoring" / "replaced").mkdir()
+        (tmp_path / ".out.scoring" / "replaced" / "part-000000.csv").write_text("earlier")
+    with opened(f"{tmp_path}/out/"):
+        assert (tmp_path / "out" / "part-000000.csv").read_text() == "earlier"
+
+
+def test_paths_with_dots_are_the_places_that_they_name(tmp_path, model_folder):
+    write(tmp_path / "in.csv")
+    (tmp_path / "here").mkdir()
+    done = run_command("score", "../in.csv", "./", "--model", model_folder, cwd=tmp_path / "here")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "in which the job was started" in done.stderr
+    done = run_command("score", "../in.csv", "../here/../out/", "--model", model_folder, cwd=tmp_path / "here")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "in.csv", "out"]
 
 
 @pytest.mark.parametrize("out", ["out/", "out.csv"])
