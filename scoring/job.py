@@ -141,12 +141,13 @@ def _run(
     allowed = job.max_error_rate * source.rows
     engine = _on_a_cluster if job.engine == "ray" else _on_this_machine
     try:
-        with closing(engine(job, task, source, classifier, frozenset(sink.parts))) as parts:
-            for done in parts:
-                sink.add(done)
-                progress.add(done.counted)
-                if progress.errors > allowed:
-                    break
+        if not sink.parts or progress.counts["rows"] < source.rows:  # a kill may have come after the last part
+            with closing(engine(job, task, source, classifier, frozenset(sink.parts))) as parts:
+                for done in parts:
+                    sink.add(done)
+                    progress.add(done.counted)
+                    if progress.errors > allowed:
+                        break
         if progress.errors > allowed:  # also where a job is resumed that had ended so
             print(
                 f"{progress.errors} of {progress.total} rows have no answer, more than --max-error-rate "

@@ -93,6 +93,17 @@ def test_a_job_that_is_killed_on_a_cluster_is_resumed_on_this_machine(job, nodes
     assert (tmp_path / "out.parquet").read_bytes() == expected
 
 
+def test_a_job_with_every_part_done_needs_no_cluster(job, tmp_path):
+    """A kill came after the last part: what is left is to make the output of them."""
+    command, expected = job
+    out = tmp_path / "out.parquet"
+    limited = run_command(*command, out, "--max-error-rate", "0.01993")  # the last part goes beyond it
+    assert (limited.returncode, len(done_parts(out))) == (1, 13), limited.stderr
+    done = run_command(*command, out, "--resume", "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == expected
+
+
 def test_the_keys_of_an_object_store_reach_the_cluster(job, nodes, store, keys):
     """Its nodes were started without them."""
     command, expected = job
