@@ -174,9 +174,12 @@ def _join(parts: Sequence[Place], file: Any, kind: Kind) -> None:
     with ExitStack() as stack:
         writer = None
         for part in parts:
-            table = pa.parquet.read_table(pa.BufferReader(part.read()))
+            # On one thread: each that helped would keep memory of its own.
+            table = pa.parquet.ParquetFile(pa.BufferReader(part.read())).read(use_threads=False)
             writer = writer or stack.enter_context(_parquet_writer(file, table.schema))
             writer.write_table(table, row_group_size=max(1, table.num_rows))
+            del table
+            pa.default_memory_pool().release_unused()
 
 
 def plain(array: pa.Array) -> list[Any]:
