@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,14 +200,8 @@ class _Parts(Datasource):
 
         def read() -> Iterator[pa.Table]:
             os.environ.update(keys)
-            held: list[Window] = []
-            for window in windows(source.batches(), embeddings, skip=skip):
-                if held and held[0].part != window.part:
-                    yield _packed(held)
-                    held = []
-                held.append(window)
-            if held:
-                yield _packed(held)
+            for part, held in groupby(windows(source.batches(), embeddings, skip=skip), key=lambda window: window.part):
+                yield _packed(part, [window.rows for window in held])
 
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(read, unknown)]
@@ -238,12 +233,12 @@ class _Actor:
         return done
 
 
-def _packed(held: list[Window]) -> pa.Table:
+def _packed(part: int, held: list[pa.RecordBatch]) -> pa.Table:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, held[0].rows.schema) as stream:
-        for window in held:
-            stream.write_batch(window.rows)
-    return pa.Table.from_pylist([{"part": held[0].part, "content": sink.getvalue().to_pybytes()}], PART)
+    with pa.ipc.new_stream(sink, held[0].schema) as stream:
+        for rows in held:
+            stream.write_batch(rows)
+    return pa.Table.from_pylist([{"part": part, "content": sink.getvalue().to_pybytes()}], PART)
 
 
 def _versions() -> dict[str, str]:

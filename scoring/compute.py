@@ -55,18 +55,14 @@ class Cores:
             windows: Something to know a window by, and its texts; a text may be anything, None included.
         """
         pending: deque[tuple[T, Callable[[], Answered]]] = deque()
-        try:
-            for key, texts in windows:
-                pending.append((key, self._begin(texts)))
-                if len(pending) > AHEAD:
-                    key, finish = pending.popleft()
-                    yield key, finish()
-            while pending:
+        for key, texts in windows:
+            pending.append((key, self._begin(texts)))
+            if len(pending) > AHEAD:
                 key, finish = pending.popleft()
                 yield key, finish()
-        except BaseException:
-            self.close()
-            raise
+        while pending:
+            key, finish = pending.popleft()
+            yield key, finish()
 
     def close(self) -> None:
         """End the threads, after the batch that each is at."""
