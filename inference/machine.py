@@ -13,6 +13,8 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 CPUINFO = Path("/proc/cpuinfo")
 
+UNLIMITED = 2**60  # bytes: version 1 of cgroups says so much where there is no limit
+
 NICENESS = 10  # of 0 to 19: a thread weighs a tenth of an ordinary one
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
@@ -30,6 +32,17 @@ def cpu_count(cgroup: Path = CGROUP) -> int:
     cores = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def memory_limit(cgroup: Path = CGROUP) -> int | None:
+    """Return the bytes that the cgroup of this process may take: of v2, or of v1; None where it is not limited."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = (cgroup / name).read_text().strip()
+        except OSError:
+            continue
+        return int(limit) if limit.isdigit() and int(limit) < UNLIMITED else None
+    return None
 
 
 def step_back() -> None:
@@ -54,6 +67,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES // 2)
+
+
+def give_back_freed_memory() -> None:
+    """
+    Have the allocator return to the system what nobody uses any more, of every thread; it works with glibc alone.
+
+    What `keep_freed_memory` has it keep is torn into pieces in the long run, and more is asked for: a job of hours
+    would grow for hours (malloc_trim(3)).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def multiplies_int8(cpuinfo: Path = CPUINFO) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from inference.errors import TextError
+from inference.machine import give_back_freed_memory
 from scoring.columns import Columns, texts_of
 from scoring.compute import Cores
 from scoring.output import encode
@@ -90,7 +91,9 @@ class Labeller:
 
     def _done(self, part: int, table: pa.Table, counted: dict[str, int]) -> Done:
         kind = self._task.kind
-        return Done(part, encode(table, kind, first=part == 0 or kind.folder), dict(counted))
+        content = encode(table, kind, first=part == 0 or kind.folder)
+        give_back_freed_memory()
+        return Done(part, content, dict(counted))
 
 
 def _counts(answered: Answered) -> Counter[str]:

@@ -38,7 +38,6 @@ LONG_REQUEST = 20_000  # characters, some milliseconds of tokenizing
 MAX_WINDOWS = 64  # of one long text: some 6,000 words at 128 tokens a window
 MAX_WINDOWED_CHARACTERS = 1_000_000  # of all texts of a request that are read in windows: bounds what tokens take
 SCORE_END = b"},"  # of a row of `scores` that another one follows
-MAX_VECTORS = 32_768  # token embeddings of one request: 50 MB at 384 numbers each, and thrice that as JSON
 
 log = logging.getLogger("bertrand.service")
 
@@ -283,11 +282,12 @@ class Answers:
         if truncated := sum(text.truncated for text in texts):
             self.metrics.cut(truncated)
         jobs = [window for text in texts for window in text.windows]
-        if hidden and (tokens := sum(map(len, jobs))) > MAX_VECTORS:
+        most = self.settings.max_vectors
+        if hidden and (tokens := sum(map(len, jobs))) > most:
             raise ApiError(
                 422,
                 "inputs_too_many",
-                f"embeddings of {tokens} tokens, at most {MAX_VECTORS} a request; send the texts in several",
+                f"embeddings of {tokens} tokens, at most {most} a request; send the texts in several",
                 "inputs",
             )
         outputs = iter(await self._infer(jobs, call, hidden=hidden))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inference.artifact import Artifact
 from inference.errors import InputError
-from inference.machine import cpu_count
+from inference.machine import cpu_count, memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,11 @@ PREFIX = "BERTRAND_"
 PRECISIONS = ("auto", "fp32", "int8")
 LOG_FORMATS = ("text", "json")
 KEYLESS = ("health", "metrics", "docs")  # groups of routes that may be open although there are keys
+MOST_QUEUE_TOKENS = 65_536
+MOST_VECTORS = 32_768  # 50 MB at 384 numbers each, and thrice that as JSON
+LEAST_TOKENS = 2048
+WORKER_BYTES = 300_000_000  # of one worker with an int8 MiniLM, before it holds any request
+TOKEN_BYTES = 16_000  # of a token whose embedding is asked for: 384 numbers, and the same as JSON while it is sent
 SHORTEST_KEY = 16  # characters; a shorter one can be guessed
 
 
@@ -30,7 +35,8 @@ class Settings:
     workers: int = 1  # processes, each with its own copy of the model
     threads: int = 1  # forward passes at a time in each worker; by default the cgroup's CPUs / workers
     max_batch_tokens: int = 256  # padded tokens of one forward pass: with more, its arrays outgrow a core's cache
-    max_queue_tokens: int = 65_536  # waiting for a pass in one worker; what comes beyond is refused with 429
+    max_queue_tokens: int = MOST_QUEUE_TOKENS  # waiting for a pass in one worker; what comes beyond is refused with 429
+    max_vectors: int = MOST_VECTORS  # token embeddings of one request
     max_inputs: int = 1000  # texts of one request
     max_text_characters: int = 200_000  # of one text, after which it is an item error whatever `truncate` says
     max_body_bytes: int = 8_000_000  # of one request, after which it is refused unread
@@ -54,6 +60,7 @@ class Settings:
         environment = os.environ if environment is None else environment
         read = _Reader(environment)
         workers = read.count("WORKERS", cls.workers)
+        fitting = tokens_in(memory_limit(), workers)
         settings = cls(
             # Absolute, since BentoML changes the directory after this is read; not resolved, so that a link stays one.
             model=str(Path(read.text("MODEL") or _default_model(cls.model)).absolute()),
@@ -61,7 +68,8 @@ class Settings:
             workers=workers,
             threads=read.count("THREADS", max(1, cpu_count() // workers)),
             max_batch_tokens=read.count("MAX_BATCH_TOKENS", cls.max_batch_tokens),
-            max_queue_tokens=read.count("MAX_QUEUE_TOKENS", cls.max_queue_tokens),
+            max_queue_tokens=read.count("MAX_QUEUE_TOKENS", min(cls.max_queue_tokens, fitting)),
+            max_vectors=read.count("MAX_VECTORS", min(cls.max_vectors, fitting)),
             max_inputs=read.count("MAX_INPUTS", cls.max_inputs),
             max_text_characters=read.count("MAX_TEXT_CHARACTERS", cls.max_text_characters),
             max_body_bytes=read.count("MAX_BODY_BYTES", cls.max_body_bytes),
@@ -102,6 +110,19 @@ class Settings:
             raise InputError(f"{name}: holds no key, which would open the service to everybody; write one a line")
         check_keys(keys, name)
         return self.api_keys | keys
+
+
+def tokens_in(memory: int | None, workers: int) -> int:
+    """
+    Return of how many tokens a worker can hold the embeddings beside its model.
+
+    Args:
+        memory: Bytes that all workers may take; None where nothing limits them.
+        workers: How many share them.
+    """
+    if memory is None:
+        return MOST_QUEUE_TOKENS
+    return max(LEAST_TOKENS, (memory // workers - WORKER_BYTES) // TOKEN_BYTES)
 
 
 def check_keys(keys: frozenset[str], where: str) -> None:

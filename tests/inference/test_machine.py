@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from inference.machine import NICENESS, cpu_count, step_back
+from inference.machine import NICENESS, cpu_count, memory_limit, step_back
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -30,6 +30,25 @@ def test_the_quota_of_the_cgroup_bounds_the_cores(tmp_path, files, expected):
         path.write_text(content + "\n")
 
     assert cpu_count(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"memory.max": "max"}, None),
+        ({"memory.max": "536870912"}, 536_870_912),
+        ({"memory/memory.limit_in_bytes": "536870912"}, 536_870_912),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+    ],
+)
+def test_the_limit_of_the_cgroup_bounds_the_memory(tmp_path, files, expected):
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+
+    assert memory_limit(tmp_path) == expected
 
 
 def test_only_the_thread_that_steps_back_is_put_behind_others():

@@ -7,7 +7,7 @@ import pytest
 
 from inference import InputError
 from inference.machine import cpu_count
-from service.settings import Settings
+from service.settings import Settings, tokens_in
 
 KEY, OTHER_KEY = "0123456789abcdef-one", "0123456789abcdef-two"
 
@@ -131,3 +131,17 @@ def test_a_wrong_value_is_named(name, value):
 def test_a_wrong_part_of_a_list_is_named(name, value, complaint):
     with pytest.raises(InputError, match=complaint):
         Settings.from_environment({f"BERTRAND_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("memory", "workers", "expected"),
+    [
+        (None, 1, 65_536),
+        (512 * 2**20, 1, 14_804),
+        (1024 * 2**20, 2, 14_804),
+        (512 * 2**20, 2, 2048),  # too little for two models: as few as ever
+        (2**40, 1, 68_700_726),
+    ],
+)
+def test_what_may_wait_follows_the_memory_of_the_container(memory, workers, expected):
+    assert tokens_in(memory, workers) == expected
