@@ -1,6 +1,9 @@
-# The service alone: no torch, no transformers, no model. Mount the model folders at /models (see docs/serving.md).
-FROM docker.io/library/python:3.11-slim AS build
-# serve; or batch or ray for `bertrand score` (see docs/scoring.md)
+# The service alone: no torch, no transformers, no compiler, and no model: mount the model folders at /models.
+# `--target baked --build-arg MODEL=models/NAME` puts one model into the image instead (see docs/operations.md).
+ARG BASE=docker.io/library/python:3.11-slim
+
+FROM ${BASE} AS build
+# serve; or batch or ray for `bertrand score` (docs/scoring.md), or train
 ARG REQUIREMENTS=serve
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/bertrand
@@ -12,12 +15,16 @@ COPY training /build/training
 COPY inference /build/inference
 COPY scoring /build/scoring
 COPY service /build/service
-RUN /opt/bertrand/bin/pip install --no-deps /build
+# pip goes too: nothing is installed into a running container.
+RUN /opt/bertrand/bin/pip install --no-deps /build && /opt/bertrand/bin/pip uninstall --yes setuptools pip
 
-FROM docker.io/library/python:3.11-slim
+FROM ${BASE} AS service
+ARG VERSION=unreleased REVISION=unknown
 LABEL org.opencontainers.image.title="Bertrand" \
       org.opencontainers.image.description="Predictions and token embeddings from one fine-tuned BERT" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin bertrand
 COPY --from=build /opt/bertrand /opt/bertrand
 ENV PATH=/opt/bertrand/bin:$PATH \
@@ -33,3 +40,10 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:3000/readyz', timeout=4)"]
 ENTRYPOINT ["bertrand"]
 CMD ["serve", "--host", "0.0.0.0"]
+
+# What serving reads of one model folder.
+FROM service AS baked
+ARG MODEL=models/demo
+COPY ${MODEL} /models/current
+
+FROM service

@@ -1,12 +1,10 @@
 """A server's life under load: overload, a new model, a worker that is killed, an end that loses nothing."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,50 +14,10 @@ import numpy as np
 import pytest
 
 from inference import Classifier
-from tests.support import ROOT, free_port, manifest_of, until, wait_until_ready
+from tests.load import Load
+from tests.support import ROOT, free_port, manifest_of, until, wait_until_ready, with_another_temperature
 
 TEXT = "please refund my order"
-
-
-class Load:
-    """Callers in threads who ask one thing after another until told to stop, and remember every answer."""
-
-    def __init__(self, url, callers=4, texts=(TEXT,)):
-        self.url = url
-        self.texts = list(texts)
-        self.answers = []
-        self.failures = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(callers)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def wait_for(self, count):
-        """Wait until so many more answers have come."""
-        target = len(self.answers) + count
-        until(lambda: len(self.answers) >= target)
-
-    def _ask(self):
-        with httpx.Client(base_url=self.url, timeout=30) as client:
-            while not self._stop.is_set():
-                try:
-                    response = client.post("/v1/classify", json={"inputs": self.texts})
-                except httpx.ConnectError:
-                    return  # nobody listens any more: this request was not accepted
-                except httpx.TransportError as error:
-                    self.failures.append(repr(error))
-                else:
-                    self.answers.append(response)
-                    if response.status_code not in (200, 429):
-                        self.failures.append(response.text)
 
 
 @contextmanager
@@ -82,15 +40,7 @@ def running(model, *options, **environment):
 @pytest.fixture(scope="module")
 def other_model(model_folder, tmp_path_factory):
     """The tiny model with another temperature: the same labels, other scores, another version."""
-    from inference.artifact import Manifest, content_version
-
-    folder = tmp_path_factory.mktemp("other") / "tiny"
-    shutil.copytree(model_folder, folder)
-    changed = manifest_of(folder) | {"temperature": 2.0}
-    lists = {name: tuple(changed[name]) for name in ("labels", "precisions")}
-    changed["version"] = content_version(Manifest(**(changed | lists)))
-    (folder / "model.json").write_text(json.dumps(changed))
-    return folder
+    return with_another_temperature(model_folder, tmp_path_factory.mktemp("other") / "tiny")
 
 
 @pytest.fixture

@@ -1,0 +1,46 @@
+"""An engine, the image under test, and the stack with two versions of the tiny model."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.containers.stack import Engine, Stack
+from tests.support import with_another_temperature
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """What runs containers here."""
+    found = Engine.find()
+    if found is None:
+        pytest.skip("neither Docker with Compose nor podman with podman-compose works on this machine")
+    return found
+
+
+@pytest.fixture(scope="session")
+def image(engine: Engine) -> str:
+    """The serving image, built from this tree."""
+    return engine.build()
+
+
+@pytest.fixture(scope="module")
+def stack(engine: Engine, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Two replicas that serve the tiny model; with another version of it beside."""
+    if not shutil.which("wrk"):
+        pytest.skip("wrk is missing, which makes the load (on Debian: apt-get install wrk)")
+    stack = Stack(engine, tmp_path_factory.mktemp("stack"))
+    shutil.copytree(model_folder, stack.models / "tiny-1")
+    with_another_temperature(model_folder, stack.models / "tiny-2")
+    (stack.models / "current").symlink_to("tiny-1")
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.down()

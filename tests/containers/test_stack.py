@@ -1,0 +1,106 @@
+"""docker-compose.yml as a whole: what is reachable, what is watched, and that nothing is lost when replicas change."""
+
+import json
+import time
+
+import httpx
+import pytest
+
+from service.routes import ROUTES
+from tests.containers.stack import Wrk
+from tests.load import Load
+from tests.support import manifest_of, until
+
+
+def test_both_replicas_are_watched_and_the_rules_are_loaded(stack):
+    until(lambda: sum(value for _, value in stack.query('up{job="bertrand"}')) == 2, 60)
+    assert [value for _, value in stack.query("count(count by (instance) (bertrand_model_info == 1))")] == [2]
+    loaded = stack.engine(
+        "exec", stack.container("prometheus"), "promtool", "check", "rules", "/etc/prometheus/rules.yml"
+    )
+    assert "SUCCESS" in loaded
+
+
+def test_outside_there_is_what_the_service_answers_and_no_more(stack):
+    """A route that the proxy does not let through, or lets through unknown to the service, has HAProxy's 404."""
+    with httpx.Client(base_url=stack.url) as client:
+        for template in ROUTES:
+            path = template.format(name="tiny", version="1")
+            through = client.request("OPTIONS", path).headers.get("server") is not None or _answered(client, path)
+            assert through == (template != "/metrics"), template
+        for path in ("/metrics", "/v1/classify/", "/v1", "/v2/models/", "/../metrics", "/x"):
+            refused = client.get(path, headers={"X-Request-ID": "mine"})
+            assert refused.status_code == 404, path
+            assert refused.json()["error"]["code"] == "route_unknown"
+            assert refused.json()["request_id"] == refused.headers["x-request-id"] == "mine"
+
+
+def _answered(client, path):
+    """Whether the service itself answers at a path: it says 405 to a method that it does not know there."""
+    return client.request("PATCH", path).status_code == 405
+
+
+def test_a_body_that_is_too_large_is_refused_unread(stack):
+    answer = httpx.post(f"{stack.url}/v1/classify", content=b"[" * 8_000_001)
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_a_replica_that_is_killed_costs_what_it_was_answering(stack, tmp_path):
+    victim = stack.replicas()[0]
+    with Wrk(stack.url, tmp_path) as load:
+        time.sleep(1)
+        stack.engine("kill", victim)
+        time.sleep(3)
+        stack.engine("start", victim)
+        until(lambda: stack.ready_replicas() == 2, 60)
+        time.sleep(1)
+    lost = load.answers.pop(502, 0) + load.broken
+    assert set(load.answers) == {200}
+    assert lost <= 8, "one request of each caller, at the most"
+    assert load.timeouts == load.refused_connections == 0
+
+
+def test_a_replica_that_is_restarted_costs_nothing(stack, tmp_path):
+    with Wrk(stack.url, tmp_path) as load:
+        time.sleep(1)
+        stack.engine("restart", "--time", "40", stack.replicas()[0])
+        until(lambda: stack.ready_replicas() == 2, 60)
+        time.sleep(1)
+    _nothing_is_lost(load)
+
+
+def test_another_version_is_taken_up_and_back_and_costs_nothing(stack, tmp_path):
+    old, new = (manifest_of(stack.models / name)["version"] for name in ("tiny-1", "tiny-2"))
+    assert stack.versions() == {old}
+    with Wrk(stack.url, tmp_path) as load:
+        time.sleep(1)
+        stack.compose("--profile", "models", "run", "--rm", "models", "use", "tiny-2")
+        until(lambda: stack.versions() == {new}, 30)
+        stack.compose("--profile", "models", "run", "--rm", "models", "use", "tiny-1")
+        until(lambda: stack.versions() == {old}, 30)
+    _nothing_is_lost(load)
+
+
+def test_the_end_of_the_stack_is_clean(stack, tmp_path):
+    """
+    Last, since the stack is gone then: what comes too late is refused, and nothing breaks off.
+
+    wrk makes the load, but calls a refused connection what it calls a broken one; other callers tell them apart.
+    """
+    with Wrk(stack.url, tmp_path) as load, Load(stack.url) as callers:
+        callers.wait_for(100)
+        stack.compose("stop")
+    assert set(load.answers) <= {200, 503}
+    assert load.answers[200]
+    assert callers.failures == []
+    with pytest.raises(httpx.ConnectError):
+        stack.ask()
+    for container in json.loads(stack.engine("ps", "--all", "--format", "json")):
+        if stack.project in str(container["Names"]):
+            assert container["ExitCode"] == 0, container["Names"]
+
+
+def _nothing_is_lost(load):
+    assert set(load.answers) == {200}
+    assert load.broken == load.timeouts == load.refused_connections == 0
