@@ -82,7 +82,7 @@ class Artifact:
             raw = json.loads(path.read_bytes())
         except FileNotFoundError:
             raise ArtifactError(f"{folder}: {MANIFEST} is missing, so this is not a model folder") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(
                 f"{path}: not valid JSON ({error}); restore the file or export the model again"
             ) from error
@@ -289,7 +289,11 @@ def _exchange(one: Path, other: Path) -> None:
     if libc.renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), rename_exchange) == 0:
         return
     aside = other.with_name(f".{other.name}.replaced-{os.getpid()}")
-    other.rename(aside)
+    try:
+        other.rename(aside)
+    except FileNotFoundError:  # removed since we looked
+        one.rename(other)
+        return
     try:
         one.rename(other)
     except BaseException:

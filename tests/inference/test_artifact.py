@@ -198,3 +198,20 @@ with staged(pathlib.Path({str(target)!r})) as staging:
         (staging / "model.json").write_text("{}")
 
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_model_that_is_removed_in_the_last_moment_does_not_stop_its_successor(folder):
+    """Hours of training may lie in what is about to take its place."""
+    code = f"""
+import pathlib, shutil, sys
+from inference.artifact import staged
+target = pathlib.Path({str(folder)!r})
+hook = lambda event, _: shutil.rmtree(target, ignore_errors=True) if event == "ctypes.dlopen" else None
+with staged(target) as staging:
+    (staging / "model.json").write_text("new")
+    sys.addaudithook(hook)  # the C library is opened for the exchange alone: after the look, before the step
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+    assert [path.name for path in folder.parent.iterdir()] == ["copy"]
+    assert (folder / "model.json").read_text() == "new"
