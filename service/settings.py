@@ -139,7 +139,7 @@ def _default_model(current: str) -> str:
     """Return models/current or, where there is no such link (a bento holds none), the newest model in models/."""
     if Path(current).exists():
         return current
-    models = [path.parent for path in Path(current).parent.glob("*/model.json")]
+    models = [path.parent for path in Path(current).parent.glob("[!.]*/model.json")]  # a dot: unfinished, or removed
     newest = max(models, key=lambda folder: Artifact.open(folder).manifest.created, default=Path(current))
     return str(newest)
 

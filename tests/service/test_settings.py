@@ -21,8 +21,8 @@ def test_nothing_set_gives_the_defaults_of_this_machine(tmp_path, monkeypatch):
 
 
 def test_where_no_link_says_which_the_newest_model_is_served(tmp_path, monkeypatch, model_folder):
-    """A bento holds no links, and a stranger has made none."""
-    for name, year in (("older", 2024), ("newer", 2025)):
+    """A bento holds no links, and a stranger has made none; a name with a dot is of what is not whole."""
+    for name, year in (("older", 2024), ("newer", 2025), (".newer.partial-1-x", 2026)):
         shutil.copytree(model_folder, tmp_path / "models" / name)
         manifest = tmp_path / "models" / name / "model.json"
         changed = json.loads(manifest.read_text()) | {"created": f"{year}-01-01T00:00:00+00:00"}
