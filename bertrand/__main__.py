@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from bertrand import check_data, compare, demo, evaluate, export, predict, sample, score, serve, train, verify
+from bertrand import check_data, compare, demo, evaluate, export, models, predict, sample, score, serve, train, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ COMMANDS = {
     "predict": predict,
     "score": score,
     "serve": serve,
+    "models": models,
 }
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

@@ -26,7 +26,9 @@ from tests.support import (
 )
 
 GATES = ["parity", "batch_invariance", "int8_faithfulness", "int8_batch_invariance", "int8_speed"]
-COMMANDS = ["demo", "train", "check-data", "sample", "export", "verify", "evaluate", "compare", "predict", "serve"]
+COMMANDS = [
+    "demo", "train", "check-data", "sample", "export", "verify", "evaluate", "compare", "predict", "serve", "models",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS)
