@@ -15,7 +15,15 @@ import pytest
 
 from inference import Classifier
 from tests.load import Load
-from tests.support import ROOT, free_port, manifest_of, until, wait_until_ready, with_another_temperature
+from tests.support import (
+    ROOT,
+    free_port,
+    manifest_of,
+    run_command,
+    until,
+    wait_until_ready,
+    with_another_temperature,
+)
 
 TEXT = "please refund my order"
 
@@ -86,6 +94,38 @@ def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder,
     assert load.failures == []
     seen = {(a.json()["model"]["version"], np.float32(a.json()["results"][0]["score"])) for a in load.answers}
     assert seen == {(version, np.float32(score)) for version, score in scores.items()}
+
+
+def test_a_rollback_is_one_command_and_loses_no_request(model_folder, other_model, tmp_path):
+    """There and back under load, and the model that was left removed: each answer is of the version that it names."""
+    models = tmp_path / "models"
+    for name, folder in {"tiny-1": model_folder, "tiny-2": other_model}.items():
+        shutil.copytree(folder, models / name)
+    assert run_command("models", "use", "tiny-1", "--models", models).returncode == 0
+    ids = {name: manifest_of(models / name)["version"] for name in ("tiny-1", "tiny-2")}
+    scores = {ids[name]: np.float32(Classifier.load(models / name).classify([TEXT])[0].score) for name in ids}
+
+    with running(models / "current", "--workers", "2") as (url, _), Load(url) as load:
+        load.wait_for(20)
+        for name in ("tiny-2", "tiny-1", "tiny-2"):
+            done = run_command("models", "use", name, "--models", models)
+            assert done.returncode == 0, done.stderr
+            begun = len(load.answers)
+            until(lambda begun=begun: len(load.answers) > begun + 40)
+            # Two workers answer in turn, and each takes it up by itself.
+            until(
+                lambda name=name: {a.json()["model"]["version"] for a in load.answers[-40:]} == {ids[name]}, seconds=60
+            )
+        (models / "tiny-1" / "tokenizer.json").write_text("{}")
+        assert run_command("models", "use", "tiny-1", "--models", models).returncode == 1
+        assert run_command("models", "remove", "tiny-1", "--models", models).returncode == 0
+        load.wait_for(40)
+        assert metric(url, 'bertrand_reloads_total{outcome="refused"}') == 0
+
+    assert load.failures == []
+    seen = {(a.json()["model"]["version"], np.float32(a.json()["results"][0]["score"])) for a in load.answers}
+    assert seen == set(scores.items())
+    assert {a.json()["model"]["version"] for a in load.answers[-20:]} == {ids["tiny-2"]}
 
 
 def test_a_broken_model_is_refused_and_the_old_one_keeps_serving(current, model_folder, other_model, tmp_path):
