@@ -2,11 +2,13 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+# Gives this machine a container engine, where there is such a script.
+CONTAINER_SETUP ?= ../shared/container/setup
 
 export BENTOML_DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test browser lint bench lock clean
+.PHONY: help setup demo test browser containers lint bench lock clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
@@ -23,7 +25,7 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 demo: setup ## train on the example sentences and serve the result at 127.0.0.1:3000
 	$(BIN)/bertrand demo
 
-test: setup browser ## run every test
+test: setup browser containers ## run every test
 	$(BIN)/pytest
 
 browser: ## install chromium for the tests of pages, if it is missing and we are root
@@ -32,6 +34,16 @@ browser: ## install chromium for the tests of pages, if it is missing and we are
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null \
 			|| echo "chromium could not be installed: the tests that need a browser will be skipped" >&2; \
 	else echo "chromium is missing: the tests that need a browser will be skipped (on Debian: apt-get install chromium)" >&2; fi
+
+containers: ## install wrk and a container engine for the tests of containers, if they are missing and we are root
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v wrk >/dev/null; then \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk; } >/dev/null || true; \
+	fi
+	@if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && [ -x $(CONTAINER_SETUP) ]; then \
+		$(CONTAINER_SETUP) >/dev/null || echo "no container engine could be set up: the tests of containers will be skipped" >&2; \
+	elif podman info >/dev/null 2>&1 && podman-compose version >/dev/null 2>&1; then :; \
+	else echo "no container engine: the tests of containers will be skipped (they need Docker with Compose, or podman with podman-compose)" >&2; fi
 
 lint: setup ## style and types
 	$(BIN)/ruff check .

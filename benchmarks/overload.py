@@ -156,7 +156,7 @@ def _request(texts: list[str]) -> Request:
 def measure_capacity(server: Server, requests: Sequence[Request], seconds: float) -> float:
     """Return the texts a second of callers who wait for their answers."""
     bodies = [request.raw.partition(b"\r\n\r\n")[2] for request in requests]
-    found = wrk.load(server, PATH, bodies, connections=CAPACITY_CONNECTIONS, seconds=seconds)
+    found = wrk.load(server.url, PATH, bodies, connections=CAPACITY_CONNECTIONS, seconds=seconds)
     server.settle()
     return found.requests_per_second * sum(request.texts for request in requests) / len(requests)
 

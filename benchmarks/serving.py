@@ -132,7 +132,7 @@ class Subject:
         """Start a server, load it, end it; return a row for each scenario and one for the server."""
         with serving(self.folder, self.precision) as server:
             check_answers(server, self.reference, self.texts[:SAMPLE])
-            wrk.load(server, "/v1/classify", bodies(self.texts, 32), connections=4, seconds=1)  # warm-up
+            wrk.load(server.url, "/v1/classify", bodies(self.texts, 32), connections=4, seconds=1)  # warm-up
             rows: dict[str, Row] = {}
             before = ("", 0.0)
             for scenario in SCENARIOS:
@@ -164,7 +164,7 @@ class Subject:
         if scenario.reference == "mixed":
             row["real_tokens"] = real_tokens(server, requests, scenario.connections)
         before = server.metrics()
-        seen = wrk.load(server, scenario.path, requests, connections=scenario.connections, seconds=seconds)
+        seen = wrk.load(server.url, scenario.path, requests, connections=scenario.connections, seconds=seconds)
         server.settle()
         passes = difference(before, server.metrics())
         return row | {

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from inference.classifier import Classifier
 from inference.errors import BertrandError, InputError
-from inference.machine import cpu_count
+from inference.machine import cpu_count, give_back_freed_memory
 from scoring.columns import DTYPES, EMBEDDINGS
 from scoring.label import Labeller, Task
 from scoring.parts import PART_ROWS, windows
@@ -157,6 +157,7 @@ def _run(
             return
         if progress.counts["rows"] != source.rows or sorted(sink.parts) != list(range(len(sink.parts))):
             raise BertrandError(f"{progress.counts['rows']} of {source.rows} rows came back; nothing is written")
+        give_back_freed_memory()  # of the engine, before the parts are read again
         sink.finish()
     except BertrandError as error:
         raise type(error)(f"{error}; {sink.advice}") from error

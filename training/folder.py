@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from training.checkpoint import Checkpoint
+
+VERSION_SUFFIX = re.compile(r"(?<=[^-])-v?\d[\d.-]*$")  # of a folder: tickets-2 and tickets-2026-01-31 are both tickets
 
 
 def build(
@@ -67,7 +70,7 @@ def build(
             (staging / artifact.CHECKPOINT / RUN_FILE).write_text(record, encoding="utf-8")
 
         values: dict[str, Any] = {
-            "name": out.name,
+            "name": model_name(out),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "base_model": base_model,
             "labels": checkpoint.labels,
@@ -111,6 +114,11 @@ def build(
         (staging / artifact.REPORT).write_text(report.page(manifest, measured, outcomes, run), encoding="utf-8")
         (staging / artifact.CARD).write_text(card.card(manifest, measured, outcomes, run), encoding="utf-8")
         return artifact.write_manifest(staging, **values)
+
+
+def model_name(folder: Path) -> str:
+    """Return what a model is called that is written to `folder`: its versions have one name (models/README.md)."""
+    return VERSION_SUFFIX.sub("", folder.name)
 
 
 def _judge_int8(

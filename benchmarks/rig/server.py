@@ -121,7 +121,7 @@ def serving(model: Path, precision: str, **settings: object) -> Iterator[Server]
     Raises:
         MeasurementError: it ended, or did not become ready.
     """
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "bertrand", "serve", str(model.absolute()), "--port", str(port)]
     command += ["--precision", precision]
     own = {f"BERTRAND_{name.upper()}": str(value) for name, value in settings.items()}
@@ -173,7 +173,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

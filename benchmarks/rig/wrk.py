@@ -18,7 +18,6 @@ from rig.command import MeasurementError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rig.server import Server
 
 TIMEOUT = 20  # seconds of one request; one that takes longer counts as an error
 # A body a line. Requests are put together before the load begins, so that sending one costs next to nothing.
@@ -78,12 +77,12 @@ def require() -> str:
     return done.stdout.split("\n")[0].partition(" [")[0].removeprefix("wrk ")
 
 
-def load(server: Server, path: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Result:
+def load(url: str, path: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Result:
     """
     Send the bodies over and over; wrk stops in the middle of requests, and does not count those.
 
     Args:
-        server: Where to.
+        url: The server's, without a path.
         path: The route.
         bodies: JSON, none with a line break.
         connections: Each sends its next request when it has the answer to the last.
@@ -100,7 +99,7 @@ def load(server: Server, path: str, bodies: Sequence[bytes], *, connections: int
         (folder / "script.lua").write_text(SCRIPT % names)
         command = ["wrk", "--threads", "1", "--connections", str(connections), "--timeout", f"{TIMEOUT}s"]
         command += ["--duration", f"{max(1, round(seconds))}s", "--script", str(folder / "script.lua")]
-        done = subprocess.run([*command, server.url + path], capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run([*command, url + path], capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode or not (folder / "result").exists():
             raise MeasurementError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()}")
         seen = orjson.loads((folder / "result").read_bytes())

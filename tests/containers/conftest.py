@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.containers.stack import Engine, Stack
+from tests.containers.stack import BASE, HAPROXY, PROMETHEUS, Engine, Stack
 from tests.support import with_another_temperature
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ def engine() -> Engine:
     found = Engine.find()
     if found is None:
         pytest.skip("neither Docker with Compose nor podman with podman-compose works on this machine")
+    for needed in (BASE, HAPROXY, PROMETHEUS):
+        if not found.has(needed):
+            pytest.skip(f"{needed} is not on this machine and cannot be fetched")
     return found
 
 

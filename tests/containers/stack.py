@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 TAG = "under-test"
+BASE = "docker.io/library/python:3.11-slim"
+HAPROXY = "docker.io/library/haproxy:2.6"
+PROMETHEUS = "docker.io/prom/prometheus:v2.42.0"
 REQUEST = {"inputs": "please refund my order"}
 SCRIPT = """
 wrk.method = "POST"
@@ -60,6 +63,12 @@ class Engine:
     def __call__(self, *arguments: str | Path, check: bool = True, seconds: float = 900) -> str:
         """Run a command of the engine; return what it printed."""
         return _run([self.name, *map(str, arguments)], check=check, seconds=seconds).stdout
+
+    def has(self, image: str) -> bool:
+        """Whether an image is here, or can be fetched."""
+        return any(
+            not _run([self.name, *how, image], check=False).returncode for how in (["image", "inspect"], ["pull"])
+        )
 
     def build(self, requirements: str = "serve", *options: str, context: Path = ROOT, tag: str = TAG) -> str:
         """Build the image of a set of requirements, and return its name."""
@@ -114,6 +123,7 @@ class Stack:
             "BERTRAND_TAG": TAG,
             "BERTRAND_PORT": str(port),
             "BERTRAND_DASHBOARD_PORT": str(dashboard_port),
+            "BERTRAND_SHADOW_MODEL": "/models/tiny-2",
         }
 
     def compose(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import time
 
 import httpx
 
+from tests.containers.stack import BASE
 from tests.support import ROOT, free_port, until
 
 MOST_MEGABYTES = 350  # of our own layers
@@ -13,7 +14,7 @@ MOST_MEGABYTES = 350  # of our own layers
 
 def test_it_is_small_and_holds_nothing_to_build_with(engine, image):
     layers = json.loads(engine("image", "inspect", image))[0]["RootFS"]["Layers"]
-    base = json.loads(engine("image", "inspect", "docker.io/library/python:3.11-slim"))[0]
+    base = json.loads(engine("image", "inspect", BASE))[0]
     assert layers[: len(base["RootFS"]["Layers"])] == base["RootFS"]["Layers"]
     own = json.loads(engine("image", "inspect", image))[0]["Size"] - base["Size"]
     assert 0 < own / 1e6 <= MOST_MEGABYTES

@@ -5,6 +5,7 @@ import time
 
 import httpx
 import pytest
+import yaml
 
 from service.routes import ROUTES
 from tests.containers.stack import Wrk
@@ -19,6 +20,27 @@ def test_both_replicas_are_watched_and_the_rules_are_loaded(stack):
         "exec", stack.container("prometheus"), "promtool", "check", "rules", "/etc/prometheus/rules.yml"
     )
     assert "SUCCESS" in loaded
+
+
+def test_every_query_of_the_dashboard_has_an_answer(stack):
+    """Asked of the Prometheus that the dashboard asks, of real figures of the last seconds."""
+    with Load(stack.url) as callers:
+        callers.wait_for(200)
+        dashboard = json.loads((stack.folder / "deploy" / "grafana" / "dashboards" / "bertrand.json").read_text())
+        asked = {}
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
+                asked[panel["title"], expression] = None
+        assert len(asked) > 20
+        # Rates need two scrapes, and recorded ones that their rules were evaluated since.
+        until(lambda: all(stack.query(expression) for _, expression in asked), 90)
+    source = yaml.safe_load(
+        (stack.folder / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"] if panel["type"] != "row"} == {
+        source["datasources"][0]["uid"]
+    }
 
 
 def test_outside_there_is_what_the_service_answers_and_no_more(stack):

@@ -461,5 +461,5 @@ def test_the_page_tells_of_files_and_commands_that_are_there():
     assert paths
     assert all((ROOT / path).exists() for path in paths)
     bertrand = re.findall(r"(?:-- |^)bertrand (.*)$", commands, re.MULTILINE)
-    assert [_parse(shlex.split(command)).command for command in bertrand] == ["predict"]
+    assert [_parse(shlex.split(command)).command for command in bertrand] == ["models"]
     assert f"Kubernetes {VERSIONS[0]} " in PAGE

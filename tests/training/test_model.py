@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from tests.support import ROOT, make_base, manifest_of, run_command, write_csv
 from training import gates, pipeline
 from training.checkpoint import Checkpoint
 from training.errors import BaseModelError, DataError, GateError
+from training.folder import model_name
 from training.settings import TrainConfig
 from training.vectors import sentence_vectors
 
@@ -47,6 +49,23 @@ def test_the_folder_holds_what_the_design_names(model_folder):
     assert names == graphs | {"model.json", "tokenizer.json", "checkpoint", "report.html", "README.md"}
     assert (model_folder / "checkpoint" / "train.json").is_file()
     assert not list(model_folder.parent.glob(".tiny*")), "work and staging folders are gone"
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("tickets", "tickets"),
+        ("tickets-2", "tickets"),
+        ("tickets-v1.3", "tickets"),
+        ("tickets-2026-01-31", "tickets"),
+        ("trec-6-types", "trec-6-types"),
+        ("banking77", "banking77"),
+        ("a--2", "a--2"),
+        ("-2", "-2"),
+    ],
+)
+def test_versions_of_a_model_have_one_name(folder, name):
+    assert model_name(Path("models", folder)) == name
 
 
 def test_the_report_and_the_card_stand_alone(model_folder):
