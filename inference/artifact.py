@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from inference.errors import ArtifactError
 from inference.machine import CPUINFO, multiplies_int8
+from inference.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -90,7 +91,7 @@ class Artifact:
             raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
         try:
             return cls(folder, _manifest(path, raw))
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise ArtifactError(f"{path}: a field is of the wrong kind ({error}); export the model again") from error
 
     def file(self, name: str) -> Path:
@@ -256,6 +257,7 @@ def _manifest(path: Path, raw: Any) -> Manifest:
             f"{path}: precisions {list(manifest.precisions)} with default {manifest.default_precision!r}; "
             f"known are {', '.join(GRAPHS)}, and the default must be offered"
         )
+    Reference.of(manifest.metrics)  # what is read of them must be of the right kind
     if content_version(manifest) != manifest.version:
         raise ArtifactError(
             f"{path}: altered since it was exported (its content does not hash to {manifest.version!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 import os
 import threading
 from bisect import bisect_left
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from inference.reference import ABSTAINED, Reference
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.registry import Collector
 
     from inference.artifact import Manifest
 
@@ -41,7 +46,7 @@ REASONS = (
     "queue_full",
     "client_left",
 )
-ABSTAINED = "(none)"  # the label of a text that got no label
+ABSENT = -math.inf  # a gauge that is not shown; what any other worker says of it counts for more
 WRITE_EVERY = 0.5  # seconds that the files of all workers are behind what has happened, at most
 
 
@@ -88,6 +93,9 @@ class Metrics:
         def histogram(name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
             return Histogram(f"bertrand_{name}", text, labels, buckets=buckets, registry=registry)
 
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"bertrand_{name}", text, labels, registry=registry, multiprocess_mode="livemax")
+
         self.requests = counter("requests_total", "Requests answered.", "route", "code")
         self.request_seconds = histogram("request_seconds", "From request line to answer.", SECONDS, "route")
         self.items = counter("items_total", "Texts answered.", "outcome")
@@ -104,13 +112,18 @@ class Metrics:
         self._queue_tokens = Gauge(
             "bertrand_queue_tokens", "Tokens waiting for inference.", registry=registry, multiprocess_mode="livesum"
         )
-        self._model_info = Gauge(
-            "bertrand_model_info",
-            "1 for the model that is served.",
-            ("name", "version", "precision"),
-            registry=registry,
-            multiprocess_mode="livemax",
+        self._model_info = gauge("model_info", "1 for the model that is served.", "name", "version", "precision")
+        self._reference_ratio = gauge(
+            "reference_label_ratio", "Share of the rows the model was measured on with this best label.", "label"
         )
+        self._reference_confidence = gauge(
+            "reference_confidence", "Mean probability of the best label, on the rows the model was measured on."
+        )
+        self._reference_truncated = gauge(
+            "reference_truncated_ratio", "Share of the rows the model was measured on that were cut."
+        )
+        for figure in (self._reference_confidence, self._reference_truncated):
+            figure.set(ABSENT)
         for route in routes:
             self.requests.labels(route, "200")
             self.request_seconds.labels(route)
@@ -121,6 +134,7 @@ class Metrics:
         for outcome in ("taken_up", "refused"):
             self.reloads.labels(outcome)
         self._model: tuple[str, str, str] | None = None
+        self._reference_labels: set[str] = set()
         # What is noted and not yet added up; the steps of a deque are safe between threads.
         self._happened: collections.deque[_Event] = collections.deque()
         self._passes: collections.deque[_Pass] = collections.deque()
@@ -136,6 +150,7 @@ class Metrics:
         self._model_info.labels(*self._model).set(1)
         for label in (*manifest.labels, ABSTAINED):
             self.predictions.labels(label)
+        self._refer(Reference.of(manifest.metrics))
 
     def replied(self, route: str, status: int, seconds: float) -> None:
         """Count one answer and how long it took."""
@@ -202,11 +217,21 @@ class Metrics:
         self.flush()
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         if not folder:
-            return generate_latest(self._registry)
+            return generate_latest(_Present(self._registry))
         _forget_dead_workers(Path(folder))
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        return generate_latest(_Present(MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
+
+    def _refer(self, reference: Reference | None) -> None:
+        """Show the figures of the model that answers from now on, and none of the one before."""
+        shares = reference.predicted if reference else {}
+        for label in self._reference_labels - shares.keys():
+            self._reference_ratio.labels(label).set(ABSENT)
+        for label, share in shares.items():
+            self._reference_ratio.labels(label).set(share)
+        self._reference_labels = set(shares)
+        confidence = reference.confidence if reference else None
+        self._reference_confidence.set(ABSENT if confidence is None else confidence)
+        self._reference_truncated.set(reference.truncated if reference else ABSENT)
 
     def _note(self, metric: Counter | Histogram, labels: tuple[str, ...], amounts: Sequence[float]) -> None:
         self._happened.append((metric, labels, amounts))
@@ -219,6 +244,18 @@ class Metrics:
         self._note(self.padding_ratio, (), padding)
         self._note(self.inference_seconds, (), [seconds for _, _, seconds in passes])
         self._note(self.queue_seconds, (), [wait for _, waits, _ in passes for wait in waits])
+
+
+class _Present:
+    """The metrics of a collector without the gauges that are absent: with several workers none can be removed."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collector.collect():
+            metric.samples = [sample for sample in metric.samples if sample.value != ABSENT]
+            yield metric
 
 
 def _taken(noted: collections.deque[Noted]) -> list[Noted]:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from inference import artifact
 from inference.classifier import Classifier, sigmoid, softmax
+from inference.encoder import Encoded
+from inference.reference import ABSTAINED, Reference
 from training import card, gates, report
 from training.calibration import Calibration, Unseen, fit
 from training.data import Row
@@ -108,7 +114,9 @@ def build(
         _say("measuring")
         measured = {name: _measured(classifier, unseen) for name, unseen in asked.items()}
         values["gates"] = {gate.name: gate.to_json() for gate in outcomes} | {"fusion": {"passed": True} | fused}
-        values["metrics"] = {name: _summary(one) for name, one in measured.items()}
+        values["metrics"] = {
+            name: _summary(one) | asdict(_reference(classifier, asked[name])) for name, one in measured.items()
+        }
 
         manifest = artifact.write_manifest(staging, **values)
         (staging / artifact.REPORT).write_text(report.page(manifest, measured, outcomes, run), encoding="utf-8")
@@ -203,6 +211,23 @@ def _summary(measured: Measured) -> dict[str, Any]:
         "ece": metrics.ece,
         "ece_before": measured.ece_before,
     }
+
+
+def _reference(classifier: Classifier, unseen: Unseen) -> Reference:
+    """Return what the model says of the rows, counted as the service counts what it says of traffic."""
+    rows = len(unseen.rows)
+    probabilities = classifier.probabilities(unseen.logits)
+    best = {i: int(given[0]) for i, given in enumerate(classifier.choose(probabilities)) if len(given)}
+    counts = Counter(classifier.labels[place] for place in best.values())
+    counts[ABSTAINED] += rows - len(best)
+    confidences = probabilities[list(best.keys()), list(best.values())]
+    items = classifier.encoder.encode([row.text for row in unseen.rows], offsets=False)
+    truncated = sum(isinstance(item, Encoded) and item.truncated for item in items)
+    return Reference(
+        predicted={label: counts[label] / rows for label in (*classifier.labels, ABSTAINED)},
+        confidence=float(confidences.mean(dtype=np.float64)) if best else None,
+        truncated=truncated / rows,
+    )
 
 
 def _say(what: str) -> None:

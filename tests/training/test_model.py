@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from inference.classifier import softmax
 from tests.support import ROOT, make_base, manifest_of, run_command, write_csv
 from training import gates, pipeline
 from training.checkpoint import Checkpoint
+from training.data import Row, read_rows
 from training.errors import BaseModelError, DataError, GateError
 from training.folder import model_name
 from training.settings import TrainConfig
@@ -40,6 +42,52 @@ def classifier(model_folder):
 def test_the_model_learns(model_folder):
     """A pipeline that trains nothing would pass every parity test."""
     assert manifest_of(model_folder)["metrics"]["test"]["accuracy"] > 0.9
+
+
+def said_of(model, rows):
+    """What a service counts when it is asked about the rows: the best label of each, and its probability."""
+    predictions = Classifier.load(model, precision="fp32").classify([row.text for row in rows])
+    labels = Counter(prediction.label or "(none)" for prediction in predictions)
+    scores = [prediction.score for prediction in predictions if prediction.label]
+    return {label: count / len(rows) for label, count in labels.items()}, np.mean(scores)
+
+
+def check_reference(model, figures, rows):
+    shares, confidence = said_of(model, rows)
+    labels = manifest_of(model)["labels"]
+
+    assert figures["predicted"] == dict.fromkeys([*labels, "(none)"], 0.0) | shares
+    assert sum(figures["predicted"].values()) == pytest.approx(1)
+    assert figures["confidence"] == pytest.approx(confidence, abs=1e-6)
+
+
+def test_the_manifest_says_what_traffic_is_held_against(model_folder, sentences):
+    """Drift is the difference between these figures and what the service counts: both must count alike."""
+    figures = manifest_of(model_folder)["metrics"]["test"]
+
+    check_reference(model_folder, figures, read_rows(sentences))
+    assert figures["predicted"]["(none)"] == 0
+    assert figures["truncated"] == 0
+    assert f"label is {figures['confidence']:.3f} on the test rows" in (model_folder / "README.md").read_text()
+
+
+def test_texts_without_a_label_and_those_that_are_cut_are_told(tmp_path, model_folder, sentences):
+    rows = [*read_rows(sentences), Row("money back " * 40, ("refund",)), Row("page the on box", ("login",))]
+    path = write_csv(tmp_path / "rows.csv", [(row.text, row.labels[0]) for row in rows])
+    checkpoint = shutil.copytree(model_folder / "checkpoint", tmp_path / "checkpoint")
+    calibration = checkpoint / "calibration.json"
+    unsure = json.loads(calibration.read_text()) | {"temperature": 3.0, "thresholds": [0.6, 0.7, 0.65]}
+    calibration.write_text(json.dumps(unsure))
+
+    pipeline.export(str(checkpoint), tmp_path / "out", data=path)
+
+    figures = manifest_of(tmp_path / "out")["metrics"]["data"]
+    check_reference(tmp_path / "out", figures, rows)
+    assert 0 < figures["predicted"]["(none)"] < 1
+    assert figures["truncated"] == 1 / len(rows)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "on the data rows, and " in card
+    assert "\n\n\n" not in card
 
 
 def test_the_folder_holds_what_the_design_names(model_folder):
@@ -208,6 +256,8 @@ def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
     manifest = pipeline.train(config, path, test=path, out=tmp_path / "out")
 
     assert manifest.metrics["test"]["accuracy"] > 0.9
+    check_reference(tmp_path / "out", manifest.metrics["test"], read_rows(path, multi_label=True))
+    assert manifest.metrics["test"]["predicted"]["(none)"] > 0.2
     given = Classifier.load(tmp_path / "out").classify(["refund login a", "thank you b"])
     assert {label for label, _ in given[0].scores} == {"money", "access"}
     assert given[1].label is None
