@@ -52,7 +52,7 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     """
     import service
     from inference.artifact import Artifact
-    from service.settings import Settings
+    from service.settings import Settings, named
 
     given = {"BERTRAND_MODEL": model, "BERTRAND_WORKERS": workers, "BERTRAND_PRECISION": precision}
     os.environ |= {name: str(value) for name, value in given.items() if value is not None}
@@ -61,6 +61,11 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     folder = Path(settings.model)
     artifact = Artifact.open(folder)
     artifact.graph(artifact.precision(settings.precision))
+    if settings.shadow_model is not None:
+        with named("SHADOW_MODEL"):
+            candidate = Artifact.open(settings.shadow_model)
+            candidate.graph(candidate.precision(settings.precision))
+        os.environ["BERTRAND_SHADOW_MODEL"] = settings.shadow_model
     check_address(host, port)
 
     home = _bentoml_home(port)

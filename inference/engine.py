@@ -59,13 +59,16 @@ class Engine:
         self.label_count = int(outputs[LOGITS][-1])
         self.hidden_size = int(outputs[HIDDEN][-1])
 
-    def run(self, batch: Sequence[NDArray[np.int64]], *, hidden: bool = False) -> list[Output]:
+    def run(
+        self, batch: Sequence[NDArray[np.int64]], *, hidden: bool = False, options: ort.RunOptions | None = None
+    ) -> list[Output]:
         """
         Run one forward pass over texts that are padded to the longest of them.
 
         Args:
             batch: Token ids of each text, special tokens included.
             hidden: Also return the last hidden state of every real token.
+            options: Of this pass; with `terminate` it stops, and raises.
         """
         width = max(map(len, batch))
         input_ids = np.full((len(batch), width), self._pad_id, dtype=np.int64)
@@ -77,8 +80,8 @@ class Engine:
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(input_ids)
         if not hidden:
-            (logits,) = self._session.run([LOGITS], feed)
+            (logits,) = self._session.run([LOGITS], feed, options)
             return [Output(row, None) for row in logits]
-        logits, states = self._session.run([LOGITS, HIDDEN], feed)
+        logits, states = self._session.run([LOGITS, HIDDEN], feed, options)
         # Copies: a view would keep the whole padded batch alive for as long as one caller holds one text.
         return [Output(row, state[: len(ids)].copy()) for row, state, ids in zip(logits, states, batch, strict=True)]

@@ -16,6 +16,7 @@ CPUINFO = Path("/proc/cpuinfo")
 UNLIMITED = 2**60  # bytes: version 1 of cgroups says so much where there is no limit
 
 NICENESS = 10  # of 0 to 19: a thread weighs a tenth of an ordinary one
+LOWEST_NICENESS = 19
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as in malloc.h
 KEPT_BYTES = 2**26  # of each thread: several times what a forward pass of 256 tokens holds at a time (MiniLM)
@@ -54,6 +55,20 @@ def step_back() -> None:
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+def step_aside() -> None:
+    """
+    Let the calling thread compute only where no other thread on the machine wants to: for work that nobody waits for.
+
+    A thread of the policy SCHED_IDLE makes way at once for any that wakes up (sched(7)); coming back takes a privilege.
+    """
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        try:
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+        except OSError:  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, thread, LOWEST_NICENESS)
 
 
 def keep_freed_memory() -> None:

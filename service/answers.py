@@ -16,6 +16,7 @@ from inference.encoder import Encoded
 from inference.errors import TextError
 from service.batcher import QueueFull
 from service.errors import INFERENCE_FAILED, ApiError
+from service.shadow import Answered, told_labels
 from service.wire import SAFETENSORS, Reply, array_object, to_json, to_safetensors, typed
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from service.metrics import Metrics
     from service.schema import TextsRequest, TokenizeRequest
     from service.settings import Settings
+    from service.shadow import Shadow
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -93,6 +95,7 @@ class Answers:
     batcher: Batcher
     metrics: Metrics
     settings: Settings
+    shadow: Shadow | None = None
     model: Json = field(init=False)
     score_heads: NDArray[np.object_] = field(
         init=False, repr=False
@@ -309,6 +312,9 @@ class Answers:
         """Return the labels of one text, and count them."""
         prediction = self.classifier.predict(read.text, read.logits, top_k=top_k, threshold=threshold)
         self.metrics.predicted([prediction.label], [prediction.score])
+        if self.shadow and self.shadow.sample(1):
+            given = tuple(label for label, _ in prediction.scores)
+            self._offer(self.shadow, read, given, prediction.score, top_k=top_k, threshold=threshold)
         return prediction
 
     async def _answer(
@@ -354,7 +360,25 @@ class Answers:
             item |= labelled
         best = [scores.item(i, chosen[0]) if len(chosen) else None for i, chosen in enumerate(given)]
         self.metrics.predicted([item["label"] for item in items], best)
+        if self.shadow:
+            for i in self.shadow.sample(len(reads)):
+                names = tuple(model.labels[place] for place in given[i])
+                self._offer(self.shadow, reads[i], names, best[i], top_k=request.top_k, threshold=request.threshold)
         return items
+
+    def _offer(
+        self,
+        shadow: Shadow,
+        read: Read,
+        given: tuple[str, ...],
+        score: float | None,
+        *,
+        top_k: int | None,
+        threshold: float | None,
+    ) -> None:
+        labels = told_labels(self.classifier, given)
+        windows = MAX_WINDOWS if len(read.outputs) > 1 else 1
+        shadow.offer(Answered(read.text.text, labels, score, top_k, threshold, windows))
 
     async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
         if not encoded:

@@ -12,15 +12,15 @@ import bentoml
 import orjson
 from _bentoml_sdk import Service
 
-from inference.classifier import Classifier
 from service import log, process
 from service.answers import Call
+from service.folder import Folder
 from service.http import Front
 from service.metrics import Metrics
 from service.models import Models
 from service.routes import ROUTES
 from service.schema import TextsRequest
-from service.settings import Settings
+from service.settings import Settings, named
 from service.wire import to_json
 
 SETTINGS = Settings.from_environment()
@@ -107,8 +107,11 @@ class Bertrand:
     @bentoml.on_deployment
     @staticmethod
     def check() -> None:
-        """Read the model folder once before any worker does: a worker that cannot load it would be started for ever."""
-        Classifier.load(SETTINGS.model, precision=SETTINGS.precision)
+        """Load every model once before a worker does: a worker that cannot load one would be started for ever."""
+        Folder(SETTINGS.model, precision=SETTINGS.precision, role="model").load()
+        if SETTINGS.shadow_model is not None:
+            with named("SHADOW_MODEL"):
+                Folder(SETTINGS.shadow_model, precision=SETTINGS.precision, role="candidate").load()
         process.lead_workers()
 
     @bentoml.api(route="/v1/classify", input_spec=TextsRequest)

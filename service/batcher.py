@@ -136,6 +136,11 @@ class Batcher:
         return self._waiting_tokens
 
     @property
+    def at_rest(self) -> bool:
+        """Whether nothing waits and a thread has nothing to do, so that a core is to spare."""
+        return bool(self._idle) and not self._waiting
+
+    @property
     def alive(self) -> bool:
         """Whether every inference thread runs."""
         return all(thread.is_alive() for thread in self._threads)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 RATIOS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+DIFFERENCES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+SHADOWED = ("agreed", "differed", "failed", "dropped")  # what becomes of a text that was sampled for a candidate
 REASONS = (
     "json_invalid",
     "key_invalid",
@@ -109,6 +111,11 @@ class Metrics:
         self.confidence = histogram("confidence", "Probability of the best label of a text.", CONFIDENCES)
         self.truncated = counter("truncated_total", "Texts of which the model read only the start.")
         self.reloads = counter("reloads_total", "New models that came into the folder.", "outcome")
+        self.shadow_items = counter("shadow_items_total", "Texts that were sampled for the candidate.", "outcome")
+        self.shadow_difference = histogram(
+            "shadow_score_difference", "Difference of the candidate's probability of a label given.", DIFFERENCES
+        )
+        self._shadow_info = gauge("shadow_model_info", "1 for the candidate.", "name", "version", "precision")
         self._queue_tokens = Gauge(
             "bertrand_queue_tokens", "Tokens waiting for inference.", registry=registry, multiprocess_mode="livesum"
         )
@@ -134,6 +141,7 @@ class Metrics:
         for outcome in ("taken_up", "refused"):
             self.reloads.labels(outcome)
         self._model: tuple[str, str, str] | None = None
+        self._candidate: tuple[str, str, str] | None = None
         self._reference_labels: set[str] = set()
         # What is noted and not yet added up; the steps of a deque are safe between threads.
         self._happened: collections.deque[_Event] = collections.deque()
@@ -144,13 +152,16 @@ class Metrics:
 
     def serve(self, manifest: Manifest, precision: str) -> None:
         """Name the model that answers from now on."""
-        if self._model is not None:
-            self._model_info.labels(*self._model).set(0)
-        self._model = (manifest.name, manifest.version, precision)
-        self._model_info.labels(*self._model).set(1)
+        self._model = _name(self._model_info, self._model, manifest, precision)
         for label in (*manifest.labels, ABSTAINED):
             self.predictions.labels(label)
         self._refer(Reference.of(manifest.metrics))
+
+    def shadow(self, manifest: Manifest, precision: str) -> None:
+        """Name the candidate that is compared from now on."""
+        self._candidate = _name(self._shadow_info, self._candidate, manifest, precision)
+        for outcome in SHADOWED:
+            self.shadow_items.labels(outcome)
 
     def replied(self, route: str, status: int, seconds: float) -> None:
         """Count one answer and how long it took."""
@@ -180,6 +191,12 @@ class Metrics:
     def reloaded(self, *, taken_up: bool) -> None:
         """Count one new model that came into the folder."""
         self._note(self.reloads, ("taken_up" if taken_up else "refused",), (1,))
+
+    def shadowed(self, outcome: str, texts: int = 1, *, difference: float | None = None) -> None:
+        """Count sampled texts, and how far the candidate's probability of the label given is from the answer's."""
+        self._note(self.shadow_items, (outcome,), (texts,))
+        if difference is not None:
+            self._note(self.shadow_difference, (), (difference,))
 
     def waiting(self, tokens: int) -> None:
         """Say how many tokens wait in this worker."""
@@ -244,6 +261,17 @@ class Metrics:
         self._note(self.padding_ratio, (), padding)
         self._note(self.inference_seconds, (), [seconds for _, _, seconds in passes])
         self._note(self.queue_seconds, (), [wait for _, waits, _ in passes for wait in waits])
+
+
+def _name(
+    gauge: Gauge, before: tuple[str, str, str] | None, manifest: Manifest, precision: str
+) -> tuple[str, str, str]:
+    """Set the gauge of a model to 1, and that of the one before to 0; return the labels of the gauge."""
+    if before is not None:
+        gauge.labels(*before).set(0)
+    name = (manifest.name, manifest.version, precision)
+    gauge.labels(*name).set(1)
+    return name
 
 
 class _Present:

@@ -5,27 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inference.artifact import MANIFEST
-from inference.classifier import Classifier
-from inference.errors import BertrandError
 from service.answers import Answers
 from service.batcher import Batcher
+from service.folder import Folder
+from service.shadow import Shadow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from inference.classifier import Classifier
     from service.metrics import Metrics
     from service.settings import Settings
 
-WARM_UP_TEXTS = ("ok", "A sentence of some length, as people write them when something does not work. " * 4)
 LOOK_EVERY = 1.0  # seconds between two looks at the model folder
 
 log = logging.getLogger("bertrand.service")
-
-Mark = tuple[int, int, int]  # device, inode and modification time of a manifest: another one is another model
 
 
 class _Held:
@@ -45,15 +41,19 @@ class Models:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        """Load the model folder of the settings; whatever is wrong with it is raised."""
+        """Load the model folders of the settings; whatever is wrong with them is raised."""
         self._settings = settings
         self._metrics = metrics
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._forced = False
-        self._looked = self._mark()
-        self._current = _Held(self._load())
+        self._folder = Folder(settings.model, precision=settings.precision, role="model")
+        classifier = self._folder.load()
+        self._shadow: Shadow | None = None
+        if settings.shadow_model is not None:
+            self._shadow = Shadow(settings, metrics, at_rest=lambda: self.current.batcher.at_rest)
+        self._current = _Held(self._answers(classifier))
         self._announce()
         metrics.waiting(0)
         self._watcher: threading.Thread | None = None
@@ -99,6 +99,8 @@ class Models:
         self._wake.set()
         if self._watcher is not None:
             self._watcher.join()
+        if self._shadow is not None:
+            self._shadow.close()
         self.current.batcher.close()
 
     def _look(self, also: Callable[[], None]) -> None:
@@ -106,26 +108,19 @@ class Models:
             self._wake.wait(LOOK_EVERY)
             self._wake.clear()
             forced, self._forced = self._forced, False
-            mark = self._mark()
-            if not self._closed and (forced or (mark is not None and mark != self._looked)):
-                self._looked = mark
+            if not self._closed and (forced or self._folder.changed()):
                 self._take_up()
+            if not self._closed and self._shadow is not None:
+                self._shadow.look(forced=forced)
             also()
 
     def _take_up(self) -> None:
-        serving = self.current.model
-        try:
-            answers = self._load()
-        except (BertrandError, OSError) as error:
+        classifier = self._folder.successor(self.current.classifier)
+        if classifier is None:
             self._metrics.reloaded(taken_up=False)
-            log.error("the new model is refused, %s %s keeps serving: %s", serving["name"], serving["version"], error)
-            return
-        except Exception:
-            self._metrics.reloaded(taken_up=False)
-            log.exception("the new model is refused, %s %s keeps serving", serving["name"], serving["version"])
             return
         with self._lock:
-            old, self._current = self._current, _Held(answers)
+            old, self._current = self._current, _Held(self._answers(classifier))
             idle = old.users == 0
         self._announce()
         self._metrics.reloaded(taken_up=True)
@@ -137,10 +132,8 @@ class Models:
         self._metrics.serve(classifier.manifest, classifier.precision)
         log.info("serving %(name)s %(version)s in %(precision)s", self.current.model)
 
-    def _load(self) -> Answers:
+    def _answers(self, classifier: Classifier) -> Answers:
         settings = self._settings
-        classifier = Classifier.load(settings.model, precision=settings.precision)
-        classifier.analyze(WARM_UP_TEXTS)
         batcher = Batcher(
             classifier.engine,
             self._metrics,
@@ -148,15 +141,7 @@ class Models:
             max_batch_tokens=settings.max_batch_tokens,
             max_queue_tokens=settings.max_queue_tokens,
         )
-        return Answers(classifier, batcher, self._metrics, settings)
-
-    def _mark(self) -> Mark | None:
-        """Return what the folder holds now; None while there is nothing to read."""
-        try:
-            stat = (Path(self._settings.model) / MANIFEST).stat()
-        except OSError:
-            return None
-        return stat.st_dev, stat.st_ino, stat.st_mtime_ns
+        return Answers(classifier, batcher, self._metrics, settings, self._shadow)
 
 
 def _retire(answers: Answers) -> None:

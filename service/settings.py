@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.artifact import Artifact
-from inference.errors import InputError
+from inference.errors import ArtifactError, InputError
 from inference.machine import cpu_count, memory_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 PREFIX = "BERTRAND_"
 PRECISIONS = ("auto", "fp32", "int8")
@@ -46,6 +47,8 @@ class Settings:
     api_keys_file: str | None = None  # one key a line, read again when it changes
     keyless: frozenset[str] = frozenset(KEYLESS)  # groups of routes that need no key
     cors_origins: frozenset[str] = frozenset()  # origins whose pages may read answers; "*" for all
+    shadow_model: str | None = None  # model folder, or a link to one, of a candidate to compare with
+    shadow_ratio: float = 0.1  # share of the labelled texts that the candidate labels too
     log_format: str = "text"  # text | json
     access_log: bool = False  # a line for every request, not only for failures
 
@@ -79,6 +82,8 @@ class Settings:
             api_keys_file=str(Path(file).absolute()) if (file := read.text("API_KEYS_FILE")) else None,
             keyless=frozenset(read.names("KEYLESS", KEYLESS, among=KEYLESS)),
             cors_origins=frozenset(read.names("CORS_ORIGINS")),
+            shadow_model=str(Path(folder).absolute()) if (folder := read.text("SHADOW_MODEL")) else None,
+            shadow_ratio=read.share("SHADOW_RATIO", cls.shadow_ratio),
             log_format=read.choice("LOG_FORMAT", LOG_FORMATS),
             access_log=read.choice("ACCESS_LOG", ("false", "true")) == "true",
         )
@@ -135,6 +140,20 @@ def check_keys(keys: frozenset[str], where: str) -> None:
             )
 
 
+@contextmanager
+def named(setting: str) -> Iterator[None]:
+    """
+    Name a setting in what is wrong with the model folder that it names.
+
+    Raises:
+        InputError: the folder cannot be used.
+    """
+    try:
+        yield
+    except ArtifactError as error:
+        raise InputError(f"{PREFIX}{setting}: {error}") from error
+
+
 def _default_model(current: str) -> str:
     """Return models/current or, where there is no such link (a bento holds none), the newest model in models/."""
     if Path(current).exists():
@@ -177,6 +196,16 @@ class _Reader:
         if not least <= seconds < float("inf"):
             raise InputError(f"{PREFIX}{name} is {value!r}; expected seconds, at least {least:g}")
         return seconds
+
+    def share(self, name: str, default: float) -> float:
+        value = self.text(name)
+        try:
+            share = float(value or default)
+        except ValueError:
+            share = 0
+        if not 0 < share <= 1:
+            raise InputError(f"{PREFIX}{name} is {value!r}; expected a share above 0, at most 1")
+        return share
 
     def names(self, name: str, default: tuple[str, ...] = (), among: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Separated by commas; `none` for an empty list where there is a default."""

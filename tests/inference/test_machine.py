@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from inference.machine import NICENESS, cpu_count, memory_limit, step_back
+from inference.machine import LOWEST_NICENESS, NICENESS, cpu_count, memory_limit, step_aside, step_back
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -49,6 +49,33 @@ def test_the_limit_of_the_cgroup_bounds_the_memory(tmp_path, files, expected):
         path.write_text(content + "\n")
 
     assert memory_limit(tmp_path) == expected
+
+
+def test_only_the_thread_that_steps_aside_waits_for_all_others(monkeypatch):
+    """Where the policy is not allowed, the lowest weight of the ordinary one comes nearest to it."""
+    seen = []
+
+    def work():
+        step_aside()
+        thread = threading.get_native_id()
+        seen.append((os.sched_getscheduler(thread), os.getpriority(os.PRIO_PROCESS, thread)))
+
+    def forbidden(*_):
+        raise PermissionError
+
+    def in_a_thread():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    before = os.sched_getscheduler(0)
+    niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    in_a_thread()
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    in_a_thread()
+
+    assert seen == [(os.SCHED_IDLE, niceness), (before, LOWEST_NICENESS)]
+    assert os.sched_getscheduler(0) == before
 
 
 def test_only_the_thread_that_steps_back_is_put_behind_others():

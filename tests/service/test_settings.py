@@ -18,6 +18,7 @@ def test_nothing_set_gives_the_defaults_of_this_machine(tmp_path, monkeypatch):
 
     assert settings.model == str(tmp_path / "models" / "current")
     assert (settings.workers, settings.threads) == (1, cpu_count())
+    assert (settings.shadow_model, settings.shadow_ratio) == (None, 0.1)
 
 
 def test_where_no_link_says_which_the_newest_model_is_served(tmp_path, monkeypatch, model_folder):
@@ -51,6 +52,8 @@ def test_every_variable_is_read():
             "BERTRAND_API_KEYS": f"{KEY}, {OTHER_KEY}",
             "BERTRAND_KEYLESS": "health,docs",
             "BERTRAND_CORS_ORIGINS": "https://app.example.org",
+            "BERTRAND_SHADOW_MODEL": "/candidate",
+            "BERTRAND_SHADOW_RATIO": "0.25",
             "BERTRAND_LOG_FORMAT": "json",
             "BERTRAND_ACCESS_LOG": "true",
         }
@@ -71,6 +74,8 @@ def test_every_variable_is_read():
         api_keys=frozenset({KEY, OTHER_KEY}),
         keyless=frozenset({"health", "docs"}),
         cors_origins=frozenset({"https://app.example.org"}),
+        shadow_model="/candidate",
+        shadow_ratio=0.25,
         log_format="json",
         access_log=True,
     )
@@ -111,6 +116,10 @@ def test_a_key_that_cannot_be_one_is_refused_and_not_repeated(key):
         ("REQUEST_TIMEOUT", "0"),
         ("REQUEST_TIMEOUT", "nan"),
         ("DRAIN_SECONDS", "soon"),
+        ("SHADOW_RATIO", "0"),
+        ("SHADOW_RATIO", "1.5"),
+        ("SHADOW_RATIO", "nan"),
+        ("SHADOW_RATIO", "10%"),
         ("LOG_FORMAT", "xml"),
         ("ACCESS_LOG", "1"),
     ],
