@@ -98,6 +98,9 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"bertrand_{name}", text, labels, registry=registry, multiprocess_mode="livemax")
 
+        def queue(name: str, text: str) -> Gauge:
+            return Gauge(f"bertrand_queue_{name}", text, registry=registry, multiprocess_mode="livesum")
+
         self.requests = counter("requests_total", "Requests answered.", "route", "code")
         self.request_seconds = histogram("request_seconds", "From request line to answer.", SECONDS, "route")
         self.items = counter("items_total", "Texts answered.", "outcome")
@@ -116,9 +119,8 @@ class Metrics:
             "shadow_score_difference", "Difference of the candidate's probability of a label given.", DIFFERENCES
         )
         self._shadow_info = gauge("shadow_model_info", "1 for the candidate.", "name", "version", "precision")
-        self._queue_tokens = Gauge(
-            "bertrand_queue_tokens", "Tokens waiting for inference.", registry=registry, multiprocess_mode="livesum"
-        )
+        self._queue_tokens = queue("tokens", "Tokens waiting for inference.")
+        self._queue_limit = queue("limit_tokens", "Tokens that may wait for inference.")
         self._model_info = gauge("model_info", "1 for the model that is served.", "name", "version", "precision")
         self._reference_ratio = gauge(
             "reference_label_ratio", "Share of the rows the model was measured on with this best label.", "label"
@@ -197,6 +199,11 @@ class Metrics:
         self._note(self.shadow_items, (outcome,), (texts,))
         if difference is not None:
             self._note(self.shadow_difference, (), (difference,))
+
+    def queue(self, *, limit: int) -> None:
+        """Say how many tokens may wait in this worker; none do yet."""
+        self._queue_limit.set(limit)
+        self.waiting(0)
 
     def waiting(self, tokens: int) -> None:
         """Say how many tokens wait in this worker."""

@@ -55,7 +55,7 @@ class Models:
             self._shadow = Shadow(settings, metrics, at_rest=lambda: self.current.batcher.at_rest)
         self._current = _Held(self._answers(classifier))
         self._announce()
-        metrics.waiting(0)
+        metrics.queue(limit=settings.max_queue_tokens)
         self._watcher: threading.Thread | None = None
 
     @property
