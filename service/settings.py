@@ -22,7 +22,7 @@ KEYLESS = ("health", "metrics", "docs")  # groups of routes that may be open alt
 MOST_QUEUE_TOKENS = 65_536
 MOST_VECTORS = 32_768  # 50 MB at 384 numbers each, and thrice that as JSON
 LEAST_TOKENS = 2048
-WORKER_BYTES = 300_000_000  # of one worker with an int8 MiniLM, before it holds any request
+WORKER_BYTES = 400_000_000  # of one worker with an int8 MiniLM under load, while it takes up another model
 TOKEN_BYTES = 16_000  # of a token whose embedding is asked for: 384 numbers, and the same as JSON while it is sent
 SHORTEST_KEY = 16  # characters; a shorter one can be guessed
 

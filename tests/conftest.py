@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.support import make_base, run_command, serving, write_csv
+from tests.support import ROOT, make_base, serving, write_csv
 
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -57,13 +60,46 @@ def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.Temp
     return out
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run last what waits for the demo: it trains meanwhile."""
+    items.sort(key=_waits_for_the_demo)
+
+
+def _waits_for_the_demo(item: pytest.Item) -> bool:
+    return "demo_model" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo | None]:
+    """`bertrand demo`, which takes minutes: begun before the first test, where no other wants the core."""
+    if not any(map(_waits_for_the_demo, request.session.items)):
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("demo")
+    out = folder / "models" / "demo"
+    command = [sys.executable, "-m", "bertrand", "demo", "--no-serve", "--out", str(out)]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=ROOT, stderr=log) as process:
+        os.setpriority(os.PRIO_PROCESS, process.pid, 19)  # its threads, which come later, have it from the first
+        try:
+            yield Demo(process, out, folder / "log")
+        finally:
+            process.terminate()
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A run of the demo."""
+
+    process: subprocess.Popen[bytes]
+    out: Path
+    log: Path
+
+
 @pytest.fixture(scope="session")
-def demo_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo_model(demo: Demo) -> Path:
     """What `bertrand demo` makes of the bundled sentences, with the real pretrained weights."""
-    out = tmp_path_factory.mktemp("demo") / "models" / "demo"
-    done = run_command("demo", "--no-serve", "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out
+    assert demo.process.wait(timeout=1200) == 0, demo.log.read_text()
+    return demo.out
 
 
 @pytest.fixture(scope="session")

@@ -146,10 +146,10 @@ def test_a_wrong_part_of_a_list_is_named(name, value, complaint):
     ("memory", "workers", "expected"),
     [
         (None, 1, 65_536),
-        (512 * 2**20, 1, 14_804),
-        (1024 * 2**20, 2, 14_804),
+        (512 * 2**20, 1, 8_554),
+        (1024 * 2**20, 2, 8_554),
         (512 * 2**20, 2, 2048),  # too little for two models: as few as ever
-        (2**40, 1, 68_700_726),
+        (2**40, 1, 68_694_476),
     ],
 )
 def test_what_may_wait_follows_the_memory_of_the_container(memory, workers, expected):
