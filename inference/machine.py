@@ -36,7 +36,7 @@ def cpu_count(cgroup: Path = CGROUP) -> int:
 
 
 def memory_limit(cgroup: Path = CGROUP) -> int | None:
-    """Return the bytes that the cgroup of this process may take: of v2, or of v1; None where it is not limited."""
+    """Return the bytes that a container may take, by its cgroup of v2 or v1; None where nothing limits it."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             limit = (cgroup / name).read_text().strip()

@@ -118,12 +118,14 @@ class Stack:
         port, dashboard_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.project = f"bertrand-test-{port}"
-        self._variables = os.environ | {
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("BERTRAND_", "COMPOSE_"))}
+        self._variables = own | {
             "COMPOSE_PROJECT_NAME": self.project,
             "BERTRAND_TAG": TAG,
             "BERTRAND_PORT": str(port),
             "BERTRAND_DASHBOARD_PORT": str(dashboard_port),
             "BERTRAND_SHADOW_MODEL": "/models/tiny-2",
+            "BERTRAND_USER": f"{os.getuid()}:{os.getgid()}",
         }
 
     def compose(self, *arguments: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -147,9 +149,12 @@ class Stack:
 
     def container(self, service: str) -> str:
         """Return the name of a service's only container."""
-        names = self.engine("ps", "--all", "--format", "{{.Names}}").split()
-        (name,) = (name for name in names if self.project in name and service in name)
+        (name,) = (name for name in self.containers() if service in name)
         return name
+
+    def containers(self) -> list[str]:
+        """Return the names of all its containers, of those that ended too."""
+        return [name for name in self.engine("ps", "--all", "--format", "{{.Names}}").split() if self.project in name]
 
     def query(self, promql: str) -> list[tuple[dict[str, str], float]]:
         """Ask the stack's Prometheus: labels and value of each series."""

@@ -28,5 +28,5 @@ def test_the_docs_say_of_every_alert_what_to_do():
 
 
 def alerts():
-    groups = yaml.safe_load((RULES / "rules.yml").read_text())["groups"]
-    return {rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule}
+    files = (yaml.safe_load((RULES / name).read_text()) for name in ("rules.yml", "haproxy_rules.yml"))
+    return {rule["alert"] for file in files for group in file["groups"] for rule in group["rules"] if "alert" in rule}

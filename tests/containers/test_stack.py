@@ -4,6 +4,7 @@ import json
 import time
 
 import httpx
+import pyarrow.parquet
 import pytest
 import yaml
 
@@ -16,10 +17,8 @@ from tests.support import manifest_of, until
 def test_both_replicas_are_watched_and_the_rules_are_loaded(stack):
     until(lambda: sum(value for _, value in stack.query('up{job="bertrand"}')) == 2, 60)
     assert [value for _, value in stack.query("count(count by (instance) (bertrand_model_info == 1))")] == [2]
-    loaded = stack.engine(
-        "exec", stack.container("prometheus"), "promtool", "check", "rules", "/etc/prometheus/rules.yml"
-    )
-    assert "SUCCESS" in loaded
+    files = {labels["rule_group"].partition(";")[0] for labels, _ in stack.query("prometheus_rule_group_rules > 0")}
+    assert files == {"/etc/prometheus/rules.yml", "/etc/prometheus/haproxy_rules.yml"}
 
 
 def test_every_query_of_the_dashboard_has_an_answer(stack):
@@ -55,6 +54,11 @@ def test_outside_there_is_what_the_service_answers_and_no_more(stack):
             assert refused.status_code == 404, path
             assert refused.json()["error"]["code"] == "route_unknown"
             assert refused.json()["request_id"] == refused.headers["x-request-id"] == "mine"
+        for forged in ([("X-Request-ID", 'ok, x","status":"200')], [("X-Request-ID", "ok"), ("X-Request-ID", 'a"b')]):
+            refused = client.get("/x", headers=forged)
+            assert len(refused.json()["request_id"]) == 36, "made anew"
+            answered = client.get("/v1/info", headers=forged)
+            assert len(answered.headers["x-request-id"]) == 36
 
 
 def _answered(client, path):
@@ -66,6 +70,20 @@ def test_a_body_that_is_too_large_is_refused_unread(stack):
     answer = httpx.post(f"{stack.url}/v1/classify", content=b"[" * 8_000_001)
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_a_batch_job_runs_in_the_stack(stack, engine, tmp_path):
+    """As a user of this machine that the image does not know, into a folder of that user's."""
+    engine.build("batch")
+    data, results = tmp_path / "data", tmp_path / "results"
+    data.mkdir()
+    results.mkdir()
+    results.chmod(0o777)
+    (data / "test.csv").write_text("text\nmoney back please\nwhere to login\n")
+    variables = {"BERTRAND_DATA": str(data), "BERTRAND_RESULTS": str(results), "BERTRAND_USER": "12345:12345"}
+    stack.compose("--profile", "score", "run", "--rm", "score", **variables)
+    rows = pyarrow.parquet.read_table(results / "scored.parquet").to_pylist()
+    assert [row["label"] for row in rows] == ["refund", "login"]
 
 
 def test_a_replica_that_is_killed_costs_what_it_was_answering(stack, tmp_path):
@@ -118,9 +136,10 @@ def test_the_end_of_the_stack_is_clean(stack, tmp_path):
     assert callers.failures == []
     with pytest.raises(httpx.ConnectError):
         stack.ask()
-    for container in json.loads(stack.engine("ps", "--all", "--format", "json")):
-        if stack.project in str(container["Names"]):
-            assert container["ExitCode"] == 0, container["Names"]
+    ended = stack.containers()
+    assert len(ended) == 4
+    for name in ended:
+        assert json.loads(stack.engine("inspect", name))[0]["State"]["ExitCode"] == 0, name
 
 
 def _nothing_is_lost(load):
