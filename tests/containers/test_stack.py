@@ -83,7 +83,7 @@ def test_a_batch_job_runs_in_the_stack(stack, engine, tmp_path):
     variables = {"BERTRAND_DATA": str(data), "BERTRAND_RESULTS": str(results), "BERTRAND_USER": "12345:12345"}
     stack.compose("--profile", "score", "run", "--rm", "score", **variables)
     rows = pyarrow.parquet.read_table(results / "scored.parquet").to_pylist()
-    assert [row["label"] for row in rows] == ["refund", "login"]
+    assert [row["predicted_label"] for row in rows] == ["refund", "login"]
 
 
 def test_a_replica_that_is_killed_costs_what_it_was_answering(stack, tmp_path):
