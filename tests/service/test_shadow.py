@@ -24,7 +24,8 @@ from service.schema import TextsRequest
 from service.settings import Settings
 from service.shadow import Answered, compare
 from service.wire import to_json
-from tests.service.test_lifecycle import Load, metric, running, switch
+from tests.load import Load
+from tests.service.test_lifecycle import metric, running, switch
 from tests.support import manifest_of, run_command, serving, signed_again, until
 
 TEXTS = ["refund the order please", "where to login", "we love the app", "?", "money back " * 40, "it is the app"]
@@ -147,12 +148,10 @@ def test_two_workers_count_together_and_each_takes_up_the_candidate(model_folder
 
 def test_more_than_can_be_compared_is_dropped_and_answers_keep_coming(model_folder):
     texts = [f"{text} {i}" for i in range(200) for text in TEXTS[:3]]
-    with (
-        running(model_folder, BERTRAND_SHADOW_MODEL=str(model_folder), **ALL) as (url, process),
-        Load(url, callers=6, texts=texts) as load,
-    ):
-        until(lambda: outcomes(url)["dropped"] > 0)
-        load.wait_for(12)
+    with running(model_folder, BERTRAND_SHADOW_MODEL=str(model_folder), **ALL) as (url, process):
+        with Load(url, callers=6, texts=texts) as load:
+            until(lambda: outcomes(url)["dropped"] > 0)
+            load.wait_for(12)
         process.terminate()  # nor does the end wait for what was not compared
         assert process.wait(timeout=30) == 0
 
