@@ -10,6 +10,14 @@ from inference.machine import LOWEST_NICENESS, NICENESS, cpu_count, memory_limit
 CORES = len(os.sched_getaffinity(0))
 
 
+def written(files, folder):
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content + "\n")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
@@ -24,12 +32,7 @@ CORES = len(os.sched_getaffinity(0))
     ],
 )
 def test_the_quota_of_the_cgroup_bounds_the_cores(tmp_path, files, expected):
-    for name, content in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content + "\n")
-
-    assert cpu_count(tmp_path) == expected
+    assert cpu_count(written(files, tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,12 +46,7 @@ def test_the_quota_of_the_cgroup_bounds_the_cores(tmp_path, files, expected):
     ],
 )
 def test_the_limit_of_the_cgroup_bounds_the_memory(tmp_path, files, expected):
-    for name, content in files.items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content + "\n")
-
-    assert memory_limit(tmp_path) == expected
+    assert memory_limit(written(files, tmp_path)) == expected
 
 
 def test_only_the_thread_that_steps_aside_waits_for_all_others(monkeypatch):
