@@ -17,6 +17,8 @@ from tests.support import manifest_of, until
 def test_both_replicas_are_watched_and_the_rules_are_loaded(stack):
     until(lambda: sum(value for _, value in stack.query('up{job="bertrand"}')) == 2, 60)
     assert [value for _, value in stack.query("count(count by (instance) (bertrand_model_info == 1))")] == [2]
+    # Prometheus tells of its rules as a target of its own, which it may reach after the replicas.
+    until(lambda: stack.query("prometheus_rule_group_rules > 0"), 60)
     files = {labels["rule_group"].partition(";")[0] for labels, _ in stack.query("prometheus_rule_group_rules > 0")}
     assert files == {"/etc/prometheus/rules.yml", "/etc/prometheus/haproxy_rules.yml"}
 

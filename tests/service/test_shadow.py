@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.shadow import Answered, compare
 from service.wire import to_json
 from tests.load import Load
+from tests.service.test_admission import Held
 from tests.service.test_lifecycle import metric, running, switch
 from tests.support import manifest_of, run_command, serving, signed_again, until
 
@@ -185,18 +186,6 @@ def test_a_relative_path_of_a_candidate_is_where_the_command_was_given(model_fol
     settings = Settings.from_environment({"BERTRAND_SHADOW_MODEL": "candidate"})
 
     assert settings.shadow_model == str(tmp_path / "candidate")
-
-
-class Held:
-    """The model, held back until `gate` is set."""
-
-    def __init__(self, engine):
-        self.engine = engine
-        self.gate = threading.Event()
-
-    def run(self, batch, *, hidden=False):
-        self.gate.wait(30)
-        return self.engine.run(batch, hidden=hidden)
 
 
 class Worker:
