@@ -9,12 +9,27 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
-from bertrand import check_data, compare, demo, evaluate, export, models, predict, sample, score, serve, train, verify
+from bertrand import (
+    check_data,
+    compare,
+    demo,
+    evaluate,
+    export,
+    models,
+    predict,
+    sample,
+    score,
+    serve,
+    study,
+    train,
+    verify,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
-COMMANDS = {
+COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "train": train,
     "check-data": check_data,
@@ -27,6 +42,7 @@ COMMANDS = {
     "score": score,
     "serve": serve,
     "models": models,
+    "study": study,
 }
 OK, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -38,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(list(sys.argv[1:] if arguments is None else arguments))
     signal.signal(signal.SIGTERM, _stop)  # so that what is half-done is cleared away, as with Ctrl-C
     try:
-        code: int = COMMANDS[options.command].run(options)
+        code: int = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("bertrand: interrupted", file=sys.stderr)
@@ -80,29 +96,37 @@ def _stop(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    if not arguments or arguments[0] not in COMMANDS:
-        _overview().parse_args(arguments)  # --help, --version, or bad usage: ends here
+def _parse(
+    arguments: Sequence[str], commands: Mapping[str, ModuleType] = COMMANDS, called: str = "bertrand"
+) -> argparse.Namespace:
+    if not arguments or arguments[0] not in commands:
+        _overview(commands, called).parse_args(arguments)  # --help, --version, or bad usage: ends here
     name, *rest = arguments
-    module = COMMANDS[name]
-    parser = argparse.ArgumentParser(prog=f"bertrand {name}", description=module.__doc__)
+    module = commands[name]
+    if hasattr(module, "COMMANDS"):
+        options = _parse(rest, module.COMMANDS, f"{called} {name}")
+        options.command = name
+        return options
+    parser = argparse.ArgumentParser(prog=f"{called} {name}", description=module.__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     module.add_arguments(parser)
     # Intermixed: `predict MODEL --json TEXT` is as natural as `predict --json MODEL TEXT`.
-    return parser.parse_intermixed_args(rest, argparse.Namespace(command=name))
+    return parser.parse_intermixed_args(rest, argparse.Namespace(command=name, run=module.run))
 
 
-def _overview() -> argparse.ArgumentParser:
-    width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:{width}}{(module.__doc__ or '').strip()}" for name, module in COMMANDS.items()]
+def _overview(commands: Mapping[str, ModuleType], called: str) -> argparse.ArgumentParser:
+    width = max(map(len, commands)) + 2
+    lines = [f"  {name:{width}}{(module.__doc__ or '').strip()}" for name, module in commands.items()]
+    first = commands is COMMANDS
     parser = argparse.ArgumentParser(
-        prog="bertrand",
-        description="Labelled sentences to a served BERT classifier, proved faithful on the way.",
-        epilog="commands:\n" + "\n".join(lines) + "\n\n`bertrand COMMAND --help` tells the options of each.",
+        prog=called,
+        description="Labelled sentences to a served BERT classifier, proved faithful on the way." if first else None,
+        epilog="commands:\n" + "\n".join(lines) + f"\n\n`{called} COMMAND --help` tells the options of each.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version)
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="what to do")
+    if first:
+        parser.add_argument("--version", action=_Version)
+    parser.add_argument("command", choices=commands, metavar="COMMAND", help="what to do")
     return parser
 
 

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping, Sequence
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Declare which columns of a file hold sentence and label."""
     parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
     parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+
+
+def add_study(parser: argparse.ArgumentParser, *, minutes: float) -> None:
+    """Declare what every study takes; `minutes` is its time where none is given."""
+    parser.add_argument("--out", type=Path, help="folder to make (default: studies/STUDY-DATA)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=minutes,
+        help="how long it may take; it chooses how much to measure by it, and says so (default: %(default)g)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, data and machine: same result")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished study of the same --out")
+    parser.add_argument("--json", action="store_true", help="print what study.json holds")
+
+
+def study_folder(options: argparse.Namespace, name: str, data: Path) -> Path:
+    """Return the folder that a study makes."""
+    from inference.errors import InputError
+
+    if not options.minutes > 0:
+        raise InputError(f"--minutes is {options.minutes:g}; expected a number above 0")
+    if options.seed < 0:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 up")
+    folder: Path = options.out or Path("studies") / f"{name}-{data.stem or data.name}"
+    return folder
+
+
+def announce_study(options: argparse.Namespace, record: Mapping[str, Any], answer: Sequence[str], out: Path) -> None:
+    """Print what a study found: the sentences of its page, or with --json all of it."""
+    if options.json:
+        print(json.dumps(record, ensure_ascii=False))
+        return
+    print("\n".join(answer))
+    print(f"{out}/study.html shows it", file=sys.stderr)

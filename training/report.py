@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inference.artifact import Manifest
     from training.gates import Gate
     from training.metrics import Measured
+    from training.svg import Figure
 
 ABSTAINING = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)  # thresholds that the report has figures of
 WORST = 20  # confusions whose texts are told without a click
@@ -89,7 +90,7 @@ def chosen_epoch(run: Mapping[str, Any] | None) -> dict[str, float] | None:
     return next((epoch for epoch in run["history"] if epoch["epoch"] == run["chosen_epoch"]), None) if run else None
 
 
-def _curves(run: Mapping[str, Any] | None) -> list[Markup]:
+def _curves(run: Mapping[str, Any] | None) -> list[Figure | Markup]:
     chosen = chosen_epoch(run)
     if not run or not chosen:
         return []

@@ -1,0 +1,12 @@
+"""Measure, on your own data, what the pretrained weights contribute: one study each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bertrand.study import init
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+COMMANDS: dict[str, ModuleType] = {"init": init}

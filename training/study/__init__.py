@@ -1,0 +1,1 @@
+"""What pretraining contributes: controlled experiments on the user's own sentences."""

@@ -1,0 +1,216 @@
+"""The run of a study: what it has measured so far, the time it may take, and the folder it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from inference import artifact
+from training.errors import DataError
+from training.study import page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from training.data import Row
+    from training.study.page import Report
+
+FORMAT_VERSION = 1
+STUDY = "study.json"
+RUN = "run.json"  # settings of an unfinished run
+MEASURED = "measured.jsonl"  # one line for each thing that was measured; the last may be torn by a kill
+SAY_EVERY = 20.0  # seconds between two lines of progress, where there is no terminal
+
+
+@dataclass
+class Run:
+    """A study that is being made: a folder beside `out` keeps what was measured, so that a killed one can go on."""
+
+    study: str
+    out: Path
+    settings: dict[str, Any]  # what the result depends on: options, seeds, fingerprints of data and models
+    minutes: float | None  # None: as long as it takes
+    known: dict[str, Any] = field(default_factory=dict)
+    before: float = 0.0  # seconds that earlier runs took
+    started: float = field(default_factory=time.monotonic)
+    _bar: Any = None
+    _said: float = 0.0
+    _done: float = 0.0
+    _total: float = 0.0
+
+    @classmethod
+    def open(
+        cls, study: str, out: Path, settings: Mapping[str, Any], *, minutes: float | None, resume: bool = False
+    ) -> Run:
+        """
+        Begin a study, or go on with one that was not finished.
+
+        Args:
+            study: Its name.
+            out: Becomes the folder of the study; one that is there is replaced in one step.
+            settings: All that the result depends on, as JSON has it.
+            minutes: How long it may take, what earlier runs took included.
+            resume: Go on with the unfinished study of the same `out`; start anew where there is none.
+
+        Raises:
+            ArtifactError: `out` is something other than a study.
+            DataError: `resume`, and the unfinished one is of other settings, data or models.
+        """
+        artifact.check_replaceable(out, marker=STUDY)
+        kept: dict[str, Any] = json.loads(json.dumps({"study": study} | dict(settings)))
+        run = cls(study, out, kept, minutes)
+        record = run.work / RUN
+        if resume and record.is_file():
+            run._go_on(json.loads(record.read_bytes()))
+            return run
+        if resume:
+            print("no unfinished study to resume; starting anew", file=sys.stderr)
+        shutil.rmtree(run.work, ignore_errors=True)
+        run.work.mkdir(parents=True)
+        record.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        return run
+
+    @property
+    def work(self) -> Path:
+        """The folder of the unfinished study."""
+        return self.out.parent / f".{self.out.name}.study"
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that this study has taken, those of earlier runs included."""
+        return self.before + time.monotonic() - self.started
+
+    @property
+    def left(self) -> float:
+        """Seconds that it may still take; without a budget there is no end of them."""
+        return float("inf") if self.minutes is None else 60 * self.minutes - self.elapsed
+
+    def measure(self, key: str, compute: Callable[[], Any]) -> Any:
+        """
+        Return what is measured under a name: as an earlier run measured it, else now.
+
+        Args:
+            key: Names it among all that the study measures.
+            compute: Returns it, as JSON has it; it is kept as soon as it is known.
+        """
+        if key not in self.known:
+            started = time.monotonic()
+            value = json.loads(json.dumps(compute()))
+            line = {"key": key, "seconds": round(time.monotonic() - started, 3), "elapsed": self.elapsed}
+            with (self.work / MEASURED).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"value": value}, ensure_ascii=False) + "\n")
+            self.known[key] = value
+        return self.known[key]
+
+    def expect(self, cost: float) -> None:
+        """Say how much work there is in all, in any unit; progress and the time that is left are told by it."""
+        self._done, self._total = 0.0, cost
+        self._bar = tqdm(
+            total=cost,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            bar_format="{desc}: {percentage:3.0f} % |{bar}| {elapsed}, about {remaining} left",
+            desc=self.study,
+        )
+
+    def advance(self, cost: float, what: str) -> None:
+        """Say that a part of the work is done: on a terminal in a bar, else in a line now and then."""
+        self._done += cost
+        if self._bar is None:
+            return
+        self._bar.update(cost)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._said > SAY_EVERY or self._done >= self._total):
+            self._said = now
+            spent = now - self.started
+            left = spent * (self._total - self._done) / self._done if self._done else 0.0
+            print(
+                f"{self.study}: {what}; {100 * self._done / self._total:.0f} %, {clock(spent)} so far, "
+                f"about {clock(max(0.0, left))} left",
+                file=sys.stderr,
+            )
+
+    def say(self, message: str) -> None:
+        """Tell what was decided, on stderr."""
+        tqdm.write(f"{self.study}: {message}", file=sys.stderr)
+
+    def finish(self, result: Mapping[str, Any], report: Callable[[Mapping[str, Any]], Report]) -> dict[str, Any]:
+        """
+        Write the folder of the study: study.json, study.html, and every figure as a file.
+
+        Args:
+            result: What was found.
+            report: Makes the page of what study.json holds, and of nothing else.
+
+        Returns:
+            What study.json holds.
+        """
+        if self._bar is not None:
+            self._bar.close()
+        record: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "study": self.study,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "minutes": {"allowed": self.minutes, "taken": round(self.elapsed / 60, 2)},
+            "settings": self.settings,
+            "versions": _versions(),
+            "result": dict(result),
+        }
+        text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        record = json.loads(text)
+        with artifact.staged(self.out, marker=STUDY) as folder:
+            (folder / STUDY).write_text(text, encoding="utf-8")
+            page.write(folder, record, report(record))
+        shutil.rmtree(self.work)
+        self.say(f"wrote {self.out}/{page.PAGE} and {STUDY} after {clock(self.elapsed)}")
+        return record
+
+    def _go_on(self, settings: Mapping[str, Any]) -> None:
+        changed = [
+            f"{key} was {settings.get(key)!r} and is {self.settings.get(key)!r}"
+            for key in sorted(settings.keys() | self.settings.keys())
+            if settings.get(key) != self.settings.get(key)
+        ]
+        if changed:
+            raise DataError(
+                f"{self.out}: cannot resume, {'; '.join(changed)}; use what the unfinished study used, or leave out "
+                "--resume"
+            )
+        file = self.work / MEASURED
+        lines = file.read_bytes().split(b"\n") if file.is_file() else [b""]
+        # What follows the last line's end was torn by the kill.
+        for line in map(json.loads, lines[:-1]):
+            self.known[line["key"]] = line["value"]
+            self.before = line["elapsed"]
+        if file.is_file():
+            file.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+        print(f"resuming: {len(self.known)} things are measured already", file=sys.stderr)
+
+
+def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return how many rows there are, and what tells them from any others."""
+    digest = hashlib.sha256(json.dumps([[row.text, row.labels] for row in rows]).encode()).hexdigest()
+    return {"rows": len(rows), "sha256": digest[:16]}
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as people say it: `50 s`, `3 min 20 s`, `1 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("torch", "transformers", "numpy")}
