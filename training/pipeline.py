@@ -75,7 +75,7 @@ def train(
     from training.folder import build
     from training.train import is_first_process, read_run
 
-    _quiet_transformers()
+    quiet_transformers()
     load_config(config.base)
     checked = _check(config, rows.table, rows.test_table)
     for finding in checked.findings:
@@ -197,7 +197,7 @@ def export(
         DataError, ArtifactError, GateError: as `train`.
     """
     artifact.check_replaceable(out)
-    _quiet_transformers()
+    quiet_transformers()
     from training.checkpoint import Checkpoint
     from training.folder import build
     from training.train import read_run
@@ -241,7 +241,7 @@ def verify(model: Path, *, data: Path, text_column: str = "text", label_column: 
     checkpoint = opened.folder / artifact.CHECKPOINT
     if not checkpoint.is_dir():
         raise ArtifactError(f"{model}: has no {artifact.CHECKPOINT}/ to compare with; verify it where it was trained")
-    _quiet_transformers()
+    quiet_transformers()
     from training import gates
     from training.checkpoint import Checkpoint
 
@@ -312,7 +312,7 @@ def compare(
 def _load(model: Path, precision: str) -> Scorer:
     """Load a model folder, or a PyTorch checkpoint."""
     if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
-        _quiet_transformers()
+        quiet_transformers()
         from training.checkpoint import Checkpoint
 
         return Checkpoint.load(str(model))
@@ -350,7 +350,7 @@ def check_data(
     other = _read(config, against) if against else None
     checked = _check(config, table, other)
     if label_noise:
-        _quiet_transformers()
+        quiet_transformers()
         from training.vectors import sentence_vectors
 
         vectors = partial(sentence_vectors, config.base, max_tokens=config.max_tokens)
@@ -445,7 +445,7 @@ def _read_for(
     return rows
 
 
-def _quiet_transformers() -> None:
+def quiet_transformers() -> None:
     """Hold back what Transformers says of heads it makes anew and the like: our own lines say what matters."""
     import transformers
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -85,7 +86,6 @@ def fine_tune(
         BaseModelError: the base model cannot be had or is of another family.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
-    labels = label_names(train)
     config = config.for_rows(len(train))
     if soft is None:
         config = replace(config, soft_labels=0.0)
@@ -104,6 +104,60 @@ def fine_tune(
         _part()
         return best
 
+    trainer = _trainer(config, base, tokenizer, train, dev, arguments, soft=soft, teacher=teacher, fit_head=not state)
+    fitted = config.pooling == "mean" and config.head_start == "fitted"
+    with warnings.catch_warnings():
+        # Some file systems order states by number, which is the order they were made in.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
+        if not (fitted and config.freeze == "encoder"):
+            trainer.train(resume_from_checkpoint=str(state) if state else None)
+        elif dev:  # fitted, there is nothing left to learn
+            trainer.evaluate()
+    _save(trainer, tokenizer, best, run)
+    _part()
+    return best
+
+
+def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] = ()) -> tuple[Any, Any]:
+    """
+    Fine-tune on all rows, by their labels alone and to the last epoch; keep nothing on disk.
+
+    Args:
+        config: The settings of the run.
+        train: Rows to learn from.
+        callbacks: Transformers' trainer callbacks that watch it.
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer.
+
+    Raises:
+        BaseModelError: as `fine_tune`.
+    """
+    config = replace(config.for_rows(len(train)), soft_labels=0.0)
+    base, tokenizer = load_config(config.base), load_tokenizer(config.base)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = _arguments(config, Path(folder), choose=False, keep=False)
+        trainer = _trainer(config, base, tokenizer, train, [], arguments)
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        trainer.train()
+    return trainer.model.eval(), tokenizer
+
+
+def _trainer(
+    config: TrainConfig,
+    base: Any,
+    tokenizer: Any,
+    train: Sequence[Row],
+    dev: Sequence[Row],
+    arguments: transformers.TrainingArguments,
+    *,
+    soft: NDArray[np.float32] | None = None,
+    teacher: NDArray[np.float32] | None = None,
+    fit_head: bool = True,
+) -> _Trainer:
+    """Return what trains a model at its start; `fit_head`: where its head is to start fitted, fit it."""
+    labels = label_names(train)
     transformers.set_seed(config.seed)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
     model = _model(config, base, labels)
@@ -118,12 +172,10 @@ def fine_tune(
     if soft is not None:
         data = [item | {"labels": row.tolist()} for item, row in zip(data, soft, strict=True)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
-    fitted = config.pooling == "mean" and config.head_start == "fitted"
-    if fitted and not state:
+    if fit_head and config.pooling == "mean" and config.head_start == "fitted":
         _fit_head(model, data, collate, objective)
     if teacher is not None:
         data = [item | {"teacher": row.tolist()} for item, row in zip(data, teacher, strict=True)]
-
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -135,20 +187,11 @@ def fine_tune(
         optimizers=(_optimizer(model, config), None),
         callbacks=[
             *([_LatestOfTheBest(), transformers.EarlyStoppingCallback(config.patience)] if dev else []),
-            _Progress(),
+            *([_Progress()] if arguments.save_strategy != "no" else []),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
-    with warnings.catch_warnings():
-        # Some file systems order states by number, which is the order they were made in.
-        warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        if not (fitted and config.freeze == "encoder"):
-            trainer.train(resume_from_checkpoint=str(state) if state else None)
-        elif dev:  # fitted, there is nothing left to learn
-            trainer.evaluate()
-    _save(trainer, tokenizer, best, run)
-    _part()
-    return best
+    return trainer
 
 
 def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> None:
@@ -302,7 +345,7 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
     return model
 
 
-def _arguments(config: TrainConfig, work: Path, *, choose: bool) -> transformers.TrainingArguments:
+def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = True) -> transformers.TrainingArguments:
     processes = process_count()
     if config.batch_size % processes:
         raise InputError(
@@ -328,8 +371,8 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool) -> transformers
         ddp_backend="gloo" if processes > 1 and not torch.cuda.is_available() else None,
         seed=config.seed,
         eval_strategy="epoch" if choose else "no",
-        save_strategy="epoch",
-        logging_strategy="epoch",
+        save_strategy="epoch" if keep else "no",
+        logging_strategy="epoch" if keep else "no",
         save_total_limit=1,  # and the best one, which the trainer keeps beside it
         load_best_model_at_end=choose,
         restore_callback_states_from_checkpoint=True,  # a resumed run goes on counting epochs without a better score

@@ -26,9 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Measure, and say what came of it."""
     out = study_folder(options, "init", options.data)
-    from training.study import init
+    from training.study.init import study
+    from training.study.init_page import report
 
-    record = init.study(
+    record = study(
         options.data,
         out,
         test=options.test,
@@ -41,5 +42,5 @@ def run(options: argparse.Namespace) -> int:
         label_column=options.label_column,
         resume=options.resume,
     )
-    announce_study(options, record, init.report(record).answer, out)
+    announce_study(options, record, report(record).answer, out)
     return 0

@@ -44,6 +44,7 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     _bar: Any = None
     _said: float = 0.0
+    _began: float = 0.0
     _done: float = 0.0
     _total: float = 0.0
 
@@ -103,17 +104,19 @@ class Run:
             compute: Returns it, as JSON has it; it is kept as soon as it is known.
         """
         if key not in self.known:
-            started = time.monotonic()
-            value = json.loads(json.dumps(compute()))
-            line = {"key": key, "seconds": round(time.monotonic() - started, 3), "elapsed": self.elapsed}
-            with (self.work / MEASURED).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"value": value}, ensure_ascii=False) + "\n")
-            self.known[key] = value
+            self.keep(key, compute())
         return self.known[key]
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep what was measured elsewhere under a name, as `measure` does."""
+        line = json.dumps({"key": key, "elapsed": round(self.elapsed, 3), "value": value}, ensure_ascii=False)
+        with (self.work / MEASURED).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self.known[key] = json.loads(line)["value"]
 
     def expect(self, cost: float) -> None:
         """Say how much work there is in all, in any unit; progress and the time that is left are told by it."""
-        self._done, self._total = 0.0, cost
+        self._done, self._total, self._began = 0.0, cost, time.monotonic()
         self._bar = tqdm(
             total=cost,
             disable=not sys.stderr.isatty(),
@@ -131,10 +134,9 @@ class Run:
         now = time.monotonic()
         if self._bar.disable and (now - self._said > SAY_EVERY or self._done >= self._total):
             self._said = now
-            spent = now - self.started
-            left = spent * (self._total - self._done) / self._done if self._done else 0.0
+            left = (now - self._began) * (self._total - self._done) / self._done if self._done else 0.0
             print(
-                f"{self.study}: {what}; {100 * self._done / self._total:.0f} %, {clock(spent)} so far, "
+                f"{self.study}: {what}; {100 * self._done / self._total:.0f} %, {clock(self.elapsed)} so far, "
                 f"about {clock(max(0.0, left))} left",
                 file=sys.stderr,
             )

@@ -1,0 +1,97 @@
+"""Starting points put to work: fine-tuned, or frozen under a fitted classifier, and asked about other rows."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training.data import label_names
+from training.study.curves import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data import Row
+    from training.settings import TrainConfig
+
+STRENGTHS = (0.3, 3.0, 30.0, 300.0)  # C of the logistic regressions that are tried
+FOLDS = 4
+
+
+def nested(rows: Sequence[Row], *, seed: int) -> list[int]:
+    """Return the rows in an order of which every beginning is a sample: first one of every label, then by chance."""
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    seen: set[str] = set()
+    first = [i for i in order if not (rows[i].labels[0] in seen or seen.add(rows[i].labels[0]))]  # type: ignore[func-returns-value]
+    rest = set(first)
+    return first + [i for i in order if i not in rest]
+
+
+def fit_one(config: TrainConfig, learnt: list[Row], asked: list[Row]) -> dict[str, Any]:
+    """Fine-tune as `bertrand train` does with the same settings, and return which rows it then has right."""
+    from training.train import fit
+
+    model, tokenizer = fit(config, learnt)
+    labels = label_names(learnt)
+    logits = predict(model, tokenizer, asked)
+    truth = np.array([labels.index(row.labels[0]) for row in asked])
+    right = logits.argmax(axis=1) == truth
+    peak = logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0] - logits[np.arange(len(truth)), truth]
+    return {"right": pack(right), "accuracy": float(right.mean()), "loss": float(losses.mean())}
+
+
+def predict(model: Any, tokenizer: Any, rows: Sequence[Row], *, batch_size: int = 32) -> NDArray[np.float32]:
+    """Return the logits of each row, shape (rows, labels)."""
+    import torch
+
+    ids = tokenizer([row.text for row in rows], truncation=True)["input_ids"]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    logits = np.zeros((len(ids), model.config.num_labels), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            inputs = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
+            logits[chosen] = model(**inputs).logits.numpy()
+    return logits
+
+
+def fit_frozen(
+    vectors: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    asked: NDArray[np.float32],
+    answers: NDArray[np.str_],
+    seed: int,
+) -> dict[str, Any]:
+    """Return which of the asked vectors a logistic regression has right, its penalty chosen by cross-validation."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    rarest = min(Counter(labels.tolist()).values())
+    # With a label of one row no fold can leave it out and still know it: those rows are learnt from in vain, at worst.
+    kind = StratifiedKFold if rarest >= 2 else KFold
+    folds = kind(min(FOLDS, max(2, rarest)) if rarest >= 2 else FOLDS, shuffle=True, random_state=seed)
+
+    def model(strength: float) -> Any:
+        return LogisticRegression(C=strength, max_iter=2000, tol=1e-3)
+
+    losses = {}
+    for strength in STRENGTHS:
+        parts = []
+        for learnt, held in folds.split(vectors, labels):
+            fitted = model(strength).fit(vectors[learnt], labels[learnt])
+            probabilities = fitted.predict_proba(vectors[held])
+            place = {label: i for i, label in enumerate(fitted.classes_)}
+            known = [(i, place[label]) for i, label in enumerate(labels[held]) if label in place]
+            parts += [-math.log(max(probabilities[i, j], 1e-9)) for i, j in known]
+        losses[strength] = float(np.mean(parts))
+    best = min(losses, key=lambda strength: losses[strength])
+    right = model(best).fit(vectors, labels).predict(asked) == answers
+    return {"right": pack(right), "accuracy": float(right.mean()), "strength": best}
