@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -26,6 +26,7 @@ class Line:
     name: str
     points: Sequence[tuple[float, float]]
     spread: Sequence[tuple[float, float]] = ()  # lowest and highest value around each point
+    style: int | None = None  # from 1 to 6, for what has the same one in several charts; None: by its place
 
 
 def lines(
@@ -64,7 +65,8 @@ def lines(
     if mark is not None:
         parts.append(element("line", class_="mark", x1=across(mark), x2=across(mark), y1=TOP, y2=HEIGHT - BOTTOM))
     told = []
-    for number, line in enumerate(series, start=1):
+    for place, line in enumerate(series, start=1):
+        number = line.style or place
         if not line.points:
             continue
         places = [(across(left), up(value)) for left, value in line.points]
@@ -76,13 +78,14 @@ def lines(
         if len(places) <= 60:
             parts += [element("circle", class_=f"dot s{number}", cx=left, cy=top, r=2.5) for left, top in places]
         told.append(f"{line.name} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}")
-    names = [(f"s{number}", line.name) for number, line in enumerate(series, start=1) if line.points]
+    names = [(f"s{line.style or place}", line.name) for place, line in enumerate(series, start=1) if line.points]
     return Figure(title, f"{title}: {', '.join(told)}", parts, legend=names if len(names) > 1 else ())
 
 
 def _finite(line: Line) -> Line:
     kept = [i for i, point in enumerate(line.points) if all(map(math.isfinite, point))]
-    return Line(line.name, [line.points[i] for i in kept], [line.spread[i] for i in kept] if line.spread else ())
+    spread = [line.spread[i] for i in kept] if line.spread else ()
+    return replace(line, points=[line.points[i] for i in kept], spread=spread)
 
 
 def _path(places: Sequence[tuple[float, float]]) -> str:

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", default=DEFAULT_BASE, help="hub id, local folder, or minilm (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each start at each size (default: %(default)s)")
     parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=int, help="passes over the largest size (default: as many as there is time for)"
+    )
     add_columns(parser)
     add_study(parser, minutes=40)
 
@@ -37,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         seed=options.seed,
         max_tokens=options.max_tokens,
+        epochs=options.epochs,
         minutes=options.minutes,
         text_column=options.text_column,
         label_column=options.label_column,

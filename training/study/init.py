@@ -17,7 +17,7 @@ from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
 from training.study.page import counted, joined
-from training.study.plan import BATCH, DEV_ROWS, MARGIN, RATES, Plan, choose, cost, pace, run_cost
+from training.study.plan import BATCH, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, cost, pace, run_cost
 from training.study.run import Run, clock, fingerprint
 from training.study.starts import fit_frozen, fit_one, nested
 
@@ -41,6 +41,7 @@ def study(
     seeds: int = 3,
     seed: int = 0,
     max_tokens: int = 128,
+    epochs: int | None = None,
     minutes: float | None = None,
     text_column: str = "text",
     label_column: str = "label",
@@ -61,6 +62,7 @@ def study(
         seeds: Runs of each start at each size: other rows, another random start, another order.
         seed: The first of them.
         max_tokens: Longer sentences are cut.
+        epochs: Passes over the largest size; by default as many as there is time for.
         minutes: How long it may take.
         text_column: Column of the sentence.
         label_column: Column of the label.
@@ -74,6 +76,8 @@ def study(
     """
     if not 1 <= seeds <= 100:
         raise InputError(f"--seeds is {seeds}; expected a whole number from 1 to 100")
+    if epochs is not None and epochs < 1:
+        raise InputError(f"--epochs is {epochs}; expected a whole number from 1 up")
     config = TrainConfig(base=base, max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH)
     rows, judged = _read(data, test, seed, text_column, label_column)
     labels = label_names(rows)
@@ -86,12 +90,13 @@ def study(
         "base": base,
         "seeds": numbers,
         "max_tokens": max_tokens,
+        "epochs": epochs,
     }
     from training.pipeline import quiet_transformers
 
     quiet_transformers()
     run = Run.open("init", out, settings, minutes=minutes, resume=resume)
-    return run.finish(_measure(run, config, rows, judged, labels, numbers), report)
+    return run.finish(_measure(run, config, rows, judged, labels, numbers, epochs), report)
 
 
 def _read(data: Path, test: Path | None, seed: int, text_column: str, label_column: str) -> tuple[list[Row], list[Row]]:
@@ -113,14 +118,20 @@ def _read(data: Path, test: Path | None, seed: int, text_column: str, label_colu
 
 
 def _measure(
-    run: Run, config: TrainConfig, rows: list[Row], judged: list[Row], labels: list[str], seeds: list[int]
+    run: Run,
+    config: TrainConfig,
+    rows: list[Row],
+    judged: list[Row],
+    labels: list[str],
+    seeds: list[int],
+    epochs: int | None,
 ) -> dict[str, Any]:
     from training.study.pool import Pool
 
     orders = {number: nested(rows, seed=number) for number in seeds}
     with Pool() as pool:
         speed = run.measure("pace", lambda: pace(pool, config, rows, judged))
-        plan = _planned(run, speed, len(rows), len(labels), len(judged), len(seeds))
+        plan = _planned(run, speed, len(rows), len(labels), len(judged), len(seeds), epochs)
         run.expect(cost(plan, plan.sizes, speed, len(seeds), len(judged)))
         frozen = _frozen(run, pool, config, rows, judged, orders, plan)
         found = _search(run, pool, config, rows, orders[seeds[0]], plan, speed, seed=seeds[0])
@@ -162,10 +173,16 @@ def _measure(
     } | derived(right, len(judged))
 
 
-def _planned(run: Run, speed: Mapping[str, float], full: int, labels: int, judged: int, seeds: int) -> Plan:
+def _planned(
+    run: Run, speed: Mapping[str, float], full: int, labels: int, judged: int, seeds: int, epochs: int | None
+) -> Plan:
     seconds = math.inf if run.minutes is None else 60 * run.minutes
+    most = (epochs,) if epochs else EPOCHS
     kept = run.measure(
-        "plan", lambda: vars(choose(speed, full, labels, judged, seeds, MARGIN * (seconds - run.elapsed)))
+        "plan",
+        lambda: vars(
+            choose(speed, full, labels, judged, seeds, MARGIN * (seconds - run.elapsed), epochs=most),
+        ),
     )
     plan = Plan(tuple(kept["sizes"]), kept["epochs"], kept["search_rows"], kept["seconds"])
     smaller = f"; there is no time for all {full}" if plan.sizes[-1] < full else ""

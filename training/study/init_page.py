@@ -64,10 +64,15 @@ def _above(gaps: Sequence[Mapping[str, Any]]) -> str:
         )
     if len(behind) == len(gaps):
         return f"At every size the pretrained start is below the random one: by {first} sentences, by {last}."
-    return (
-        f"The pretrained start is above the random one by more than chance with {_sizes(clear)} sentences, below it by "
-        f"more than chance with {_sizes(behind)}; the difference is {first} and {last}."
-    )
+    told = [
+        f"{side} it by more than chance with {_sizes(some)}"
+        for side, some in (("above", clear), ("below", behind))
+        if some
+    ]
+    ends = " and ".join(f"{100 * gap['gap']:+.1f} points with {gap['rows']:,}" for gap in (gaps[0], gaps[-1]))
+    if not told:
+        return f"The pretrained start is neither above nor below the random one by more than chance: {ends} sentences."
+    return f"Beside the random start, the pretrained one is {' and '.join(told)} sentences: {ends}."
 
 
 def _sizes(gaps: Sequence[Mapping[str, Any]]) -> str:
@@ -257,6 +262,7 @@ def _worth_part(found: Mapping[str, Any]) -> Section:
             NAMES[start],
             [(gap["rows"], 100 * gap["gap"]) for gap in found["gaps"][start]],
             [(100 * gap["interval"][0], 100 * gap["interval"][1]) for gap in found["gaps"][start]],
+            style=1 + STARTS.index(start),
         )
         for start in others
     ]

@@ -49,7 +49,16 @@ class Plan:
         return max(self.epochs, math.ceil(LEAST_STEPS * self.epochs / math.ceil(rows / BATCH)))
 
 
-def choose(pace: Mapping[str, float], full: int, labels: int, judged: int, seeds: int, seconds: float) -> Plan:
+def choose(
+    pace: Mapping[str, float],
+    full: int,
+    labels: int,
+    judged: int,
+    seeds: int,
+    seconds: float,
+    *,
+    epochs: Sequence[int] = EPOCHS,
+) -> Plan:
     """
     Return the best that can be measured in a time: first all rows, then many epochs, then many sizes.
 
@@ -60,11 +69,11 @@ def choose(pace: Mapping[str, float], full: int, labels: int, judged: int, seeds
     largest = full
     smallest = max(2 * labels, min(50, full // 8))
     while largest >= max(4 * smallest, full // 50):
-        for epochs in EPOCHS:
+        for passes in epochs:
             for count in (SIZES, SIZES - 1):
                 sizes = spread(min(smallest, largest // 2), largest, count)
                 search_rows = min(sizes[len(sizes) // 2], full - min(DEV_ROWS, full // 4))
-                plan = Plan(sizes, epochs, search_rows, 0.0)
+                plan = Plan(sizes, passes, search_rows, 0.0)
                 plan = replace(plan, seconds=cost(plan, sizes, pace, seeds, judged))
                 if plan.seconds <= seconds:
                     return plan
@@ -72,7 +81,7 @@ def choose(pace: Mapping[str, float], full: int, labels: int, judged: int, seeds
         largest = int(0.8 * largest)
     if least is None:  # fewer rows than the search for smaller sizes begins with
         sizes = spread(max(2, full // 4), full, SIZES - 1)
-        least = Plan(sizes, EPOCHS[-1], sizes[1], 0.0)
+        least = Plan(sizes, epochs[-1], sizes[1], 0.0)
         least = replace(least, seconds=cost(least, sizes, pace, seeds, judged))
         if least.seconds <= seconds:
             return least
