@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 from service.access import Cors, Keys
@@ -13,6 +14,7 @@ from service.answers import Call, queue_full
 from service.batcher import QueueFull
 from service.errors import ApiError
 from service.openapi import document
+from service.page import Page
 from service.routes import OTHER, READING, ROUTES, Route, find, methods
 from service.schema import parse
 from service.wire import JSON, Reply, to_json
@@ -59,6 +61,7 @@ class Front:
         self._cors = Cors(settings.cors_origins)
         self.keys = Keys(settings)
         self.openapi: dict[str, Any] = document(ROUTES)
+        self.page = Page()
         self.draining = False
         self.active = 0  # requests that are being answered
         self._tokens_a_byte = 0.0  # of recent bodies
@@ -141,7 +144,7 @@ class Front:
         route = routes["GET" if method == "HEAD" else method]
         self._check_key(route.group, call.headers)
         if route.server is not None:
-            answer = route.server(self)
+            answer = route.server(self, call)
         else:
             assert route.model is not None  # noqa: S101  a route has one or the other
             with self._models.use() as answers, _Watch(receive, call.deadline) as watch:
@@ -198,9 +201,10 @@ class Front:
     async def _send(self, send: Send, reply: Reply, call: Call, request_id: str, *, head: bool) -> None:
         headers = [
             (b"content-type", reply.media_type.encode()),
-            (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request_id.encode()),
         ]
+        if reply.status != HTTPStatus.NOT_MODIFIED:  # there it would be of the body that is not sent
+            headers.append((b"content-length", b"%d" % len(reply.body)))
         if call.tokenize:
             headers.append((b"server-timing", _server_timing(call)))
         extra = (*reply.headers, *self._cors.headers(call.headers))

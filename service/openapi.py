@@ -96,7 +96,7 @@ def _operation(template: str, method: str, route: Route, schemas: Mapping[int, A
     else:
         good["content"] = {route.shape: {"schema": {"type": "string"}}}
     failed = {JSON: {"schema": schemas[0]}}
-    operation["responses"] = {str(route.status): good} | {
+    operation["responses"] = {"200": good} | {
         str(code): {"description": HTTPStatus(code).phrase, "content": failed} for code in sorted(errors)
     }
     return operation

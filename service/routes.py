@@ -11,6 +11,7 @@ from service.answers import Answers
 from service.dialects import oip, openai, tei
 from service.errors import ApiError
 from service.openapi import DOCS_PAGE
+from service.page import INDEX
 from service.wire import Reply
 
 if TYPE_CHECKING:
@@ -32,10 +33,9 @@ class Route:
     summary: str
     shape: Any  # of the JSON answer; the media type of an answer that is something else
     model: Callable[[Answers, Any, Call], Awaitable[object]] | None = None  # answers with the model that serves now
-    server: Callable[[Front], object] | None = None  # answers for the server itself
+    server: Callable[[Front, Call], object] | None = None  # answers for the server itself
     request: type[BaseModel] | None = None  # what the body holds
     read: Callable[[type[BaseModel], bytes, Call], BaseModel] | None = None  # how, where it is not plain JSON
-    status: int = 200  # of a good answer
     group: Literal["inference", "health", "metrics", "docs"] = "inference"  # who may ask: see `Settings.keyless`
 
 
@@ -43,7 +43,7 @@ def _post(answer: Callable[..., Awaitable[object]], request: type[BaseModel], sh
     return {"POST": Route((answer.__doc__ or "").strip(), shape, model=answer, request=request)}
 
 
-def _health(summary: str, server: Callable[[Front], object]) -> dict[str, Route]:
+def _health(summary: str, server: Callable[[Front, Call], object]) -> dict[str, Route]:
     return {"GET": Route(summary, schema.StatusAnswer, server=server, group="health")}
 
 
@@ -78,55 +78,62 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/embed": _post(Answers.embed, schema.TextsRequest, schema.EmbedAnswer),
     "/v1/tokenize": _post(Answers.tokenize, schema.TokenizeRequest, schema.TokenizeAnswer),
     "/v1/info": _get(_info, schema.InfoAnswer),
-    "/livez": _health("Whether the process can do its work.", lambda front: front.alive()),
-    "/readyz": _health("Whether requests will be answered.", lambda front: front.ready()),
+    "/livez": _health("Whether the process can do its work.", lambda front, _: front.alive()),
+    "/readyz": _health("Whether requests will be answered.", lambda front, _: front.ready()),
     "/metrics": {
         "GET": Route(
-            "Metrics for Prometheus.", "text/plain", server=lambda front: front.render_metrics(), group="metrics"
+            "Metrics for Prometheus.", "text/plain", server=lambda front, _: front.render_metrics(), group="metrics"
         )
     },
     "/docs": {
         "GET": Route(
             "This description, to read and to try.",
             "text/html",
-            server=lambda _: Reply(DOCS_PAGE, "text/html; charset=utf-8"),
+            server=lambda *_: Reply(DOCS_PAGE, "text/html; charset=utf-8"),
             group="docs",
         )
     },
     "/openapi.json": {
         "GET": Route(
-            "This description, for programs.", dict[str, Any], server=lambda front: front.openapi, group="docs"
+            "This description, for programs.", dict[str, Any], server=lambda front, _: front.openapi, group="docs"
         )
     },
     "/": {
         "GET": Route(
-            "The way to the description.",
-            "text/plain",
-            status=307,
-            server=lambda _: Reply(b"", "text/plain", 307, (("location", "/docs"),)),
+            "The explorer page.",
+            "text/html",
+            server=lambda front, call: front.page.file(INDEX, call.headers),
             group="docs",
         ),
         **_post(tei.predict, tei.PredictRequest, tei.Predictions),
+    },
+    "/web/{name}": {
+        "GET": Route(
+            "A file of the explorer page.",
+            "*/*",
+            server=lambda front, call: front.page.file(call.path["name"], call.headers),
+            group="docs",
+        )
     },
     "/predict": _post(tei.predict, tei.PredictRequest, tei.Predictions),
     "/embed": _post(tei.embed, tei.EmbedRequest, list[list[float]]),
     "/embed_all": _post(tei.embed_all, tei.EmbedAllRequest, list[list[list[float]]]),
     "/tokenize": _post(tei.tokenize, tei.TokensRequest, list[list[tei.SimpleToken]]),
     "/info": _get(tei.info, tei.ServerInfo),
-    "/health": _health("Whether requests will be answered.", lambda front: front.ready()),
+    "/health": _health("Whether requests will be answered.", lambda front, _: front.ready()),
     "/v1/embeddings": _post(openai.embeddings, openai.EmbeddingsRequest, openai.EmbeddingsAnswer),
     "/v2": {
         "GET": Route(
             (oip.server_metadata.__doc__ or "").strip(),
             oip.ServerMetadata,
-            server=lambda front: oip.server_metadata(front.openapi["info"]["version"]),
+            server=lambda front, _: oip.server_metadata(front.openapi["info"]["version"]),
         )
     },
     "/v2/health/live": {
         "GET": Route(
             "Whether the process can do its work.",
             oip.LiveAnswer,
-            server=lambda front: {"live": bool(front.alive())},
+            server=lambda front, _: {"live": bool(front.alive())},
             group="health",
         )
     },
@@ -134,7 +141,7 @@ ROUTES: dict[str, dict[str, Route]] = {
         "GET": Route(
             "Whether requests will be answered.",
             oip.ReadyAnswer,
-            server=lambda front: {"ready": bool(front.ready())},
+            server=lambda front, _: {"ready": bool(front.ready())},
             group="health",
         )
     },
