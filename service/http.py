@@ -61,7 +61,7 @@ class Front:
         self._cors = Cors(settings.cors_origins)
         self.keys = Keys(settings)
         self.openapi: dict[str, Any] = document(ROUTES)
-        self.page = Page()
+        self.page: Page = Page()
         self.draining = False
         self.active = 0  # requests that are being answered
         self._tokens_a_byte = 0.0  # of recent bodies
