@@ -142,6 +142,25 @@ class Classifier:
             return sigmoid(scaled)
         return softmax(scaled)
 
+    def log_odds(self, logits: NDArray[np.float32], label: int) -> NDArray[np.float64]:
+        """
+        Return ln(p / (1 - p)) of the calibrated probability of a label.
+
+        It is made of the logits: of a probability that rounds to 1 in float32 the odds could not be told any more.
+
+        Args:
+            logits: Shape (..., labels).
+            label: Place of the label in `labels`.
+
+        Returns:
+            Shape (...); infinite for the only label of a model of which a text has one.
+        """
+        scaled = logits.astype(np.float64) / self.manifest.temperature
+        if self.manifest.problem_type == "multi_label":
+            return np.asarray(scaled[..., label])
+        others = np.delete(scaled, label, axis=-1)
+        return np.asarray(scaled[..., label] - np.logaddexp.reduce(others, axis=-1))
+
     def choose(
         self, scores: NDArray[np.float32], *, top_k: int | None = None, threshold: float | None = None
     ) -> list[NDArray[np.intp]]:

@@ -88,6 +88,10 @@ class Encoded:
             for id_, (name, start, end, special) in zip(self.ids.tolist(), self._places(), strict=True)
         ]
 
+    def without(self, place: int) -> Encoded:
+        """Return the ids as they are without one token; what is left of the text has no offsets."""
+        return Encoded(self.text, np.delete(self.ids, place), None, truncated=self.truncated)
+
     def special(self) -> NDArray[np.bool_]:
         """Return which tokens are special, shape (tokens,)."""
         return np.asarray([token.special for token in self.tokens()])

@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from inference.errors import ArtifactError
 from inference.machine import keep_freed_memory
+from inference.types import Types
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,7 @@ class Engine:
             )
         self._inputs = {node.name for node in self._session.get_inputs()}
         self._pad_id = pad_id
+        self.types = Types(path)
         self.label_count = int(outputs[LOGITS][-1])
         self.hidden_size = int(outputs[HIDDEN][-1])
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,8 @@ from orjson import Fragment
 
 from inference.classifier import WINDOW_AGGREGATES, sentence_embedding
 from inference.encoder import Encoded
-from inference.errors import TextError
+from inference.errors import ArtifactError, TextError
+from inference.importance import cost, importance, variants
 from service.batcher import QueueFull
 from service.errors import INFERENCE_FAILED, ApiError
 from service.shadow import Answered, told_labels
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from inference.engine import Output
     from service.batcher import Batcher
     from service.metrics import Metrics
-    from service.schema import TextsRequest, TokenizeRequest
+    from service.schema import Dtype, EncodingFormat, ExplainRequest, TextsRequest, TokenizeRequest, TypesRequest
     from service.settings import Settings
     from service.shadow import Shadow
 
@@ -51,7 +53,7 @@ class Call:
     headers: dict[bytes, bytes] = field(default_factory=dict)  # names in lower case
     path: dict[str, str] = field(default_factory=dict)  # what stands in the places that the route's template names
     deadline: float = float("inf")  # on the clock of time.perf_counter
-    tokens: int = 0  # that the model was to compute
+    tokens: int = 0  # of the texts that the model was to compute: how large a body of such a size is
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
@@ -133,6 +135,51 @@ class Answers:
                 for item in items
             ],
         )
+
+    async def types(self, request: TypesRequest, call: Call) -> Json | Reply:
+        """Give the rows of the word-embedding matrix that stand for each word."""
+        items = await self.encode(request.texts, call)
+        words = [item if isinstance(item, TextError) else (item, ~item.special()) for item in items]
+        self._check_vectors(sum(int(word[1].sum()) for word in words if not isinstance(word, TextError)))
+        binary = call.accepts(SAFETENSORS)
+        results = []
+        for word in words:
+            if isinstance(word, TextError):
+                results.append(_failure(word))
+                continue
+            item, real = word
+            rows = _array(self._type_rows(item.ids[real]), request.encoding_format, request.dtype, binary=binary)
+            tokens = [{"text": token.text, "id": token.id} for token in item.tokens() if not token.special]
+            results.append({"status": "ok", "truncated": item.truncated, "tokens": tokens, "type_embeddings": rows})
+        answer = self._envelope(results)
+        return to_safetensors(answer) if binary else answer
+
+    async def explain(self, request: ExplainRequest, call: Call) -> Json:
+        """Tell what each token of each text contributed to its label."""
+        labels = self.classifier.labels
+        if request.label is not None and request.label not in labels:
+            message = f"label: the model has no such label; /v1/info lists the {len(labels)} it has"
+            raise ApiError(422, "request_invalid", message, "label")
+        items = await self.encode(request.texts, call)
+        if not request.truncate:
+            items = [_whole(item, windows=False) for item in items]
+        most = self.settings.max_queue_tokens
+        items = [_explicable(item, most) for item in items]
+        texts = [item for item in items if isinstance(item, Encoded)]
+        if (tokens := sum(map(cost, texts))) > most:
+            raise ApiError(
+                422,
+                "inputs_too_many",
+                f"explaining these texts takes {tokens} tokens, since each is read once more without each of its own; "
+                f"at most {most} a request: send the texts in several",
+                "inputs",
+            )
+        self._count_cut(texts)
+        call.tokens = sum(map(len, texts))  # and not `tokens`, which say nothing of how large a body is
+        groups = [[text, *variants(text)] for text in texts]
+        outputs = iter(await self._infer([job for group in groups for job in group], call, hidden=False))
+        explained = iter([self._explained([next(outputs) for _ in group], group[0], request.label) for group in groups])
+        return self._envelope([_failure(item) if isinstance(item, TextError) else next(explained) for item in items])
 
     def info(self) -> Json:
         """Say what the model is and what the server takes."""
@@ -282,17 +329,11 @@ class Answers:
 
     async def _run(self, items: Sequence[Encoded | TextError], call: Call, *, hidden: bool) -> list[Read | TextError]:
         texts = [item for item in items if isinstance(item, Encoded)]
-        if truncated := sum(text.truncated for text in texts):
-            self.metrics.cut(truncated)
+        self._count_cut(texts)
         jobs = [window for text in texts for window in text.windows]
-        most = self.settings.max_vectors
-        if hidden and (tokens := sum(map(len, jobs))) > most:
-            raise ApiError(
-                422,
-                "inputs_too_many",
-                f"embeddings of {tokens} tokens, at most {most} a request; send the texts in several",
-                "inputs",
-            )
+        if hidden:
+            self._check_vectors(sum(map(len, jobs)))
+        call.tokens = sum(map(len, jobs))
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
         return [
             item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])
@@ -383,7 +424,6 @@ class Answers:
     async def _infer(self, encoded: list[Encoded], call: Call, *, hidden: bool) -> list[Output | Exception]:
         if not encoded:
             return []
-        call.tokens = sum(map(len, encoded))
         try:
             answer = await self.batcher.submit(encoded, hidden=hidden, patience=call.deadline - time.perf_counter())
         except QueueFull as full:
@@ -392,12 +432,32 @@ class Answers:
         return answer.outputs
 
     def _read(self, text: Encoded, outputs: list[Output | Exception]) -> Read | TextError:
-        whole = tuple([output for output in outputs if not isinstance(output, Exception)])
-        if len(whole) == len(outputs):
-            return Read(text, whole)
-        error = next(output for output in outputs if isinstance(output, Exception))
-        log.error("the model could not compute a text of %d tokens", len(text), exc_info=error)
-        return TextError(INFERENCE_FAILED, "the model could not compute this text")
+        whole = _computed(text, outputs)
+        return whole if isinstance(whole, TextError) else Read(text, whole)
+
+    def _explained(self, outputs: list[Output | Exception], text: Encoded, label: str | None) -> Json:
+        """Return what is said of a text by its own output and those of its variants."""
+        computed = _computed(text, outputs)
+        if isinstance(computed, TextError):
+            return _failure(computed)
+        logits = np.stack([output.logits for output in computed])
+        found = importance(self.classifier, text, logits, label=label)
+        tokens = token_rows(text.tokens(), special=True)
+        for token, lost, weight in zip(tokens, found.probability, found.weight_of_evidence, strict=True):
+            token |= {"importance": lost, "weight_of_evidence": weight}  # NaN is null in JSON
+        return _size(text) | {"label": found.label, "score": found.score, "tokens": tokens}
+
+    def _type_rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        try:
+            return self.classifier.engine.types.rows(ids.tolist())
+        except ArtifactError as error:
+            log.error("no word embeddings: %s", error)
+            message = "the graph of this model does not show its word embeddings; the server's log says why"
+            raise ApiError(501, "types_unknown", message) from None
+
+    def _count_cut(self, texts: Sequence[Encoded]) -> None:
+        if truncated := sum(text.truncated for text in texts):
+            self.metrics.cut(truncated)
 
     def _windows(self, request: TextsRequest, read: Read) -> Json:
         logits = read.window_logits
@@ -442,6 +502,16 @@ class Answers:
                 found.append({"label": None, "score": None, "scores": []})
             start = end
         return found
+
+    def _check_vectors(self, tokens: int) -> None:
+        most = self.settings.max_vectors
+        if tokens > most:
+            raise ApiError(
+                422,
+                "inputs_too_many",
+                f"embeddings of {tokens} tokens, at most {most} a request; send the texts in several",
+                "inputs",
+            )
 
     def _envelope(self, results: list[Json]) -> Json:
         failed = sum(result["status"] == "error" for result in results)
@@ -504,15 +574,39 @@ def _whole(text: Encoded | TextError, *, windows: bool) -> Encoded | TextError:
     return TextError("text_too_long", f"the text has more than {reach}")
 
 
+def _computed(text: Encoded, outputs: Sequence[Output | Exception]) -> tuple[Output, ...] | TextError:
+    """Return the outputs of a text; where one failed, the error of the text."""
+    whole = tuple([output for output in outputs if not isinstance(output, Exception)])
+    if len(whole) == len(outputs):
+        return whole
+    error = next(output for output in outputs if isinstance(output, Exception))
+    log.error("the model could not compute a text of %d tokens", len(text), exc_info=error)
+    return TextError(INFERENCE_FAILED, "the model could not compute this text")
+
+
+def _explicable(text: Encoded | TextError, most: int) -> Encoded | TextError:
+    """Return a text that may be explained within so many tokens, and an error for any other."""
+    if isinstance(text, TextError) or (tokens := cost(text)) <= most:
+        return text
+    return TextError(
+        "text_too_long",
+        f"explaining {len(text)} tokens takes {tokens}, since the text is read once more without each of them; "
+        f"at most {most}: shorten it",
+    )
+
+
 def _size(text: Encoded) -> Json:
     return {"status": "ok", "token_count": text.total, "truncated": text.truncated}
 
 
+def _array(values: NDArray[np.float32], encoding_format: EncodingFormat, dtype: Dtype, *, binary: bool) -> object:
+    exact = typed(values, dtype)
+    # JSON and safetensors write arrays themselves, far faster than lists of floats.
+    return array_object(exact, dtype) if encoding_format == "base64" and not binary else exact
+
+
 def _embeddings(request: TextsRequest, read: Read, wanted: Sequence[str], *, binary: bool) -> Json:
-    def array(values: NDArray[np.float32]) -> object:
-        exact = typed(values, request.dtype)
-        # JSON and safetensors write arrays themselves, far faster than lists of floats.
-        return array_object(exact, request.dtype) if request.encoding_format == "base64" and not binary else exact
+    array = partial(_array, encoding_format=request.encoding_format, dtype=request.dtype, binary=binary)
 
     result: Json = {}
     if "tokens" in wanted:

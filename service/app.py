@@ -19,7 +19,7 @@ from service.http import Front
 from service.metrics import Metrics
 from service.models import Models
 from service.routes import ROUTES
-from service.schema import TextsRequest
+from service.schema import ExplainRequest, TextsRequest, TypesRequest
 from service.settings import Settings, named
 from service.wire import to_json
 
@@ -131,6 +131,18 @@ class Bertrand:
         """Give the embeddings of each text."""
         with self.models.use() as answers:
             return _plain(await answers.embed(TextsRequest(**request), Call()))
+
+    @bentoml.api(route="/v1/types", input_spec=TypesRequest)
+    async def types(self, **request: Any) -> dict[str, Any]:
+        """Give the rows of the word-embedding matrix that stand for each word."""
+        with self.models.use() as answers:
+            return _plain(await answers.types(TypesRequest(**request), Call()))
+
+    @bentoml.api(route="/v1/explain", input_spec=ExplainRequest)
+    async def explain(self, **request: Any) -> dict[str, Any]:
+        """Tell what each token of each text contributed to its label."""
+        with self.models.use() as answers:
+            return _plain(await answers.explain(ExplainRequest(**request), Call()))
 
     @bentoml.on_shutdown
     def finish(self) -> None:

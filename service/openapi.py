@@ -75,7 +75,7 @@ def document(routes: Mapping[str, Mapping[str, Route]]) -> dict[str, Any]:
 
 
 def _operation(template: str, method: str, route: Route, schemas: Mapping[int, Any]) -> dict[str, Any]:
-    errors: tuple[int, ...] = (401, 500)
+    errors: tuple[int, ...] = (401, 500, *route.errors)
     if route.group == "health":
         errors += (503,)
     operation: dict[str, Any] = {

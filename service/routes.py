@@ -36,11 +36,14 @@ class Route:
     server: Callable[[Front, Call], object] | None = None  # answers for the server itself
     request: type[BaseModel] | None = None  # what the body holds
     read: Callable[[type[BaseModel], bytes, Call], BaseModel] | None = None  # how, where it is not plain JSON
+    errors: tuple[int, ...] = ()  # statuses that no other route of its kind answers with
     group: Literal["inference", "health", "metrics", "docs"] = "inference"  # who may ask: see `Settings.keyless`
 
 
-def _post(answer: Callable[..., Awaitable[object]], request: type[BaseModel], shape: Any) -> dict[str, Route]:
-    return {"POST": Route((answer.__doc__ or "").strip(), shape, model=answer, request=request)}
+def _post(
+    answer: Callable[..., Awaitable[object]], request: type[BaseModel], shape: Any, errors: tuple[int, ...] = ()
+) -> dict[str, Route]:
+    return {"POST": Route((answer.__doc__ or "").strip(), shape, model=answer, request=request, errors=errors)}
 
 
 def _health(summary: str, server: Callable[[Front, Call], object]) -> dict[str, Route]:
@@ -77,6 +80,8 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/analyze": _post(Answers.analyze, schema.TextsRequest, schema.AnalyzeAnswer),
     "/v1/embed": _post(Answers.embed, schema.TextsRequest, schema.EmbedAnswer),
     "/v1/tokenize": _post(Answers.tokenize, schema.TokenizeRequest, schema.TokenizeAnswer),
+    "/v1/types": _post(Answers.types, schema.TypesRequest, schema.TypesAnswer, errors=(501,)),
+    "/v1/explain": _post(Answers.explain, schema.ExplainRequest, schema.ExplainAnswer),
     "/v1/info": _get(_info, schema.InfoAnswer),
     "/livez": _health("Whether the process can do its work.", lambda front, _: front.alive()),
     "/readyz": _health("Whether requests will be answered.", lambda front, _: front.ready()),

@@ -21,6 +21,12 @@ Inputs = Annotated[
 ]
 
 
+EncodingFormat = Annotated[
+    Literal["float", "base64"], Field(description="base64: the little-endian bytes of `dtype`, with a shape.")
+]
+Dtype = Annotated[Literal["float32", "float16"], Field(description="Number format of the embeddings.")]
+
+
 class Request(BaseModel):
     """What every request has in common: nothing is guessed."""
 
@@ -62,10 +68,8 @@ class TextsRequest(_WithInputs):
             description="Which embeddings to return: by default both from analyze, the sentence's from embed.",
         ),
     ] = None
-    encoding_format: Annotated[
-        Literal["float", "base64"], Field(description="base64: the little-endian bytes of `dtype`, with a shape.")
-    ] = "float"
-    dtype: Annotated[Literal["float32", "float16"], Field(description="Number format of the embeddings.")] = "float32"
+    encoding_format: EncodingFormat = "float"
+    dtype: Dtype = "float32"
     special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
 
 
@@ -73,6 +77,29 @@ class TokenizeRequest(_WithInputs):
     """Texts to show as the model sees them."""
 
     special_tokens: Annotated[bool, Field(description="Include the model's own tokens, such as [CLS].")] = True
+
+
+class TypesRequest(_WithInputs):
+    """Words whose rows of the word-embedding matrix are asked for."""
+
+    encoding_format: EncodingFormat = "float"
+    dtype: Dtype = "float32"
+
+
+class ExplainRequest(_WithInputs):
+    """Texts whose labels are to be explained, token by token."""
+
+    label: Annotated[
+        str | None,
+        Field(description="The label to explain; by default the most probable one, whether it reaches its threshold."),
+    ] = None
+    truncate: Annotated[
+        bool,
+        Field(
+            description="What becomes of a text that is too long: true reads only its start, false makes it an "
+            "item error."
+        ),
+    ] = True
 
 
 class ModelId(BaseModel):
@@ -180,6 +207,44 @@ class AnalyzeItem(EmbedItem):
     scores: list[Score]
 
 
+class TypePiece(BaseModel):
+    """A word type: a word, or a piece of one, as it stands in the model's vocabulary."""
+
+    text: str
+    id: int
+
+
+class TypesItem(BaseModel):
+    """The word types that a word is made of; row i of `type_embeddings` belongs to `tokens[i]`."""
+
+    status: Literal["ok"]
+    truncated: bool
+    tokens: list[TypePiece]
+    type_embeddings: list[list[float]] | Base64Array
+
+
+class ExplainedToken(TokenView):
+    """A token and what is lost of a label without it; null where it is special, since those are never left out."""
+
+    importance: Annotated[
+        float | None, Field(description="The label's probability, minus its probability without the token.")
+    ]
+    weight_of_evidence: Annotated[
+        float | None, Field(description="The label's log-odds ln(p / (1 - p)), minus its log-odds without the token.")
+    ]
+
+
+class ExplainItem(BaseModel):
+    """A label, its probability, and what each token contributed to it."""
+
+    status: Literal["ok"]
+    label: str
+    score: float
+    token_count: int
+    truncated: bool
+    tokens: list[ExplainedToken]
+
+
 class ClassifyAnswer(BaseModel):
     """One item a text, in the order sent."""
 
@@ -206,6 +271,20 @@ class TokenizeAnswer(BaseModel):
 
     model: ModelId
     results: list[TokenizeItem | ErrorItem]
+
+
+class TypesAnswer(BaseModel):
+    """One item a word, in the order sent."""
+
+    model: ModelId
+    results: list[TypesItem | ErrorItem]
+
+
+class ExplainAnswer(BaseModel):
+    """One item a text, in the order sent."""
+
+    model: ModelId
+    results: list[ExplainItem | ErrorItem]
 
 
 class InfoAnswer(BaseModel):

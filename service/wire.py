@@ -54,8 +54,8 @@ def to_safetensors(answer: Mapping[str, Any]) -> Reply:
     """
     Return an answer as one binary body (the safetensors format).
 
-    The arrays of result i are the tensors `i.token_embeddings` and `i.sentence_embedding`; everything else is the JSON
-    answer without them, in the metadata under `answer`.
+    The arrays of result i are the tensors `i.token_embeddings`, `i.sentence_embedding` and `i.type_embeddings`;
+    everything else is the JSON answer without them, in the metadata under `answer`.
     """
     tensors: dict[str, Any] = {}
     results = []
