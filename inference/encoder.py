@@ -105,7 +105,7 @@ class Encoder:
         self.pad_id = pad_id
         self._tokenizer = tokenizer
         self._words = Words.of(tokenizer)
-        self._special_count = tokenizer.num_special_tokens_to_add(is_pair=False)
+        self.special_count = tokenizer.num_special_tokens_to_add(is_pair=False)  # of every text
 
     @classmethod
     def load(cls, path: Path, max_tokens: int) -> Encoder:
@@ -158,7 +158,7 @@ class Encoder:
             return None
         ids = words.ids(plain)
         truncated = len(ids) > self.max_tokens
-        if len(ids) == self._special_count or (truncated and max_windows > 1):
+        if len(ids) == self.special_count or (truncated and max_windows > 1):
             return None
         if truncated:
             ids = words.cut(ids, self.max_tokens)
@@ -166,7 +166,7 @@ class Encoder:
         return Encoded(text, np.array(ids, dtype=np.int64), places, truncated=truncated)
 
     def _encoded(self, text: str, encoding: Any, max_windows: int, *, offsets: bool) -> Encoded | TextError:
-        if len(encoding.ids) <= self._special_count:
+        if len(encoding.ids) <= self.special_count:
             return _EMPTY
         rest = encoding.overflowing
 

@@ -36,9 +36,9 @@ class Importance:
     weight_of_evidence: NDArray[np.float32]  # log-odds minus the log-odds without the token
 
 
-def cost(text: Encoded) -> int:
-    """Return how many tokens the model computes for a text and its `variants`."""
-    return len(text) + int(np.count_nonzero(~text.special())) * (len(text) - 1)
+def cost(text: Encoded, special_count: int) -> int:
+    """Return how many tokens the model computes for a text, of which so many are special, and its `variants`."""
+    return len(text) + (len(text) - special_count) * (len(text) - 1)
 
 
 def variants(text: Encoded) -> list[Encoded]:

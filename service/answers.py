@@ -163,10 +163,10 @@ class Answers:
         items = await self.encode(request.texts, call)
         if not request.truncate:
             items = [_whole(item, windows=False) for item in items]
-        most = self.settings.max_queue_tokens
-        items = [_explicable(item, most) for item in items]
+        most, special = self.settings.max_queue_tokens, self.classifier.encoder.special_count
+        items = [_explicable(item, special, most) for item in items]
         texts = [item for item in items if isinstance(item, Encoded)]
-        if (tokens := sum(map(cost, texts))) > most:
+        if (tokens := sum(cost(text, special) for text in texts)) > most:
             raise ApiError(
                 422,
                 "inputs_too_many",
@@ -584,9 +584,9 @@ def _computed(text: Encoded, outputs: Sequence[Output | Exception]) -> tuple[Out
     return TextError(INFERENCE_FAILED, "the model could not compute this text")
 
 
-def _explicable(text: Encoded | TextError, most: int) -> Encoded | TextError:
+def _explicable(text: Encoded | TextError, special: int, most: int) -> Encoded | TextError:
     """Return a text that may be explained within so many tokens, and an error for any other."""
-    if isinstance(text, TextError) or (tokens := cost(text)) <= most:
+    if isinstance(text, TextError) or (tokens := cost(text, special)) <= most:
         return text
     return TextError(
         "text_too_long",
