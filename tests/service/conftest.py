@@ -1,9 +1,10 @@
-"""A second model for the service's tests: one whose texts may have any number of labels."""
+"""What the service's tests need beside a server: a model whose texts may have any number of labels, and no server."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -11,10 +12,12 @@ import pytest
 from tests.support import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from inference import Classifier
+    from service.metrics import Metrics
+    from service.models import Models
 
 THRESHOLDS = (0.95, 0.9, 0.85)
 TEMPERATURE = 1.5  # far from 1, where forgetting it would not show
@@ -51,3 +54,24 @@ def multi_label_client(multi_label_folder: Path) -> Iterator[httpx.Client]:
     """A client of a real server of the multi-label model."""
     with serving(multi_label_folder) as url, httpx.Client(base_url=url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def make_models(model_folder: Path) -> Iterator[Callable[..., tuple[Models, Metrics]]]:
+    """A maker of what a worker answers with, and counts in, without a server around it; it takes settings."""
+    from service.metrics import Metrics
+    from service.models import Models
+    from service.routes import ROUTES
+    from service.settings import Settings
+
+    made = []
+
+    def make(**changes: Any) -> tuple[Models, Metrics]:
+        metrics = Metrics(ROUTES)
+        settings = replace(Settings.from_environment({"BERTRAND_MODEL": str(model_folder)}), threads=1, **changes)
+        made.append(Models(settings, metrics))
+        return made[-1], metrics
+
+    yield make
+    for models in made:
+        models.close()

@@ -593,7 +593,7 @@ def test_only_probes_metrics_and_pages_may_be_open():
     """A new route that nobody thought about needs a key."""
     free = {path for path, methods in ROUTES.items() for route in methods.values() if route.group != "inference"}
 
-    assert free == {*READY, "/livez", "/v2/health/live", "/metrics", "/docs", "/openapi.json", "/"} | {
+    assert free == {*READY, "/livez", "/v2/health/live", "/metrics", "/docs", "/openapi.json", "/", "/web/{name}"} | {
         "/v2/models/{name}/ready",
         "/v2/models/{name}/versions/{version}/ready",
     }

@@ -1,17 +1,20 @@
 """The row of a word type, over HTTP: the same wherever the word stands."""
 
+import asyncio
 import base64
 import json
 
 import bentoml
-import httpx
 import numpy as np
 import onnx
 import pytest
 import safetensors
 import safetensors.numpy
 
-from tests.support import serving, signed_again
+from service.answers import Call
+from service.errors import ApiError
+from service.schema import TextsRequest, TypesRequest
+from tests.support import signed_again
 
 WORDS = ["refund", "refunds", "Login", "[MASK]", "card card"]
 PIECES = [["refund"], ["refund", "s"], ["Login"], ["[MASK]"], ["card", "card"]]
@@ -126,34 +129,39 @@ def test_bentomls_client_asks_too(server, table):
     np.testing.assert_array_equal(row, table[[result["tokens"][0]["id"]]])
 
 
-def test_limits_hold_and_a_graph_that_hides_its_rows_still_classifies(tmp_path, model_folder):
-    """One number a row is split off and put back: onnxruntime computes the same, and no row stands in the file."""
+def test_limits_hold(make_models):
+    models, _ = make_models(max_vectors=3, max_inputs=2)
+
+    for words, message in ((["card card"] * 2, "embeddings of 4 tokens, at most 3"), (["a"] * 3, "3 texts, at most 2")):
+        with pytest.raises(ApiError, match=message) as refused:
+            ask(models, words)
+        assert (refused.value.status, refused.value.code) == (422, "inputs_too_many")
+
+
+def test_a_graph_that_hides_its_rows_still_classifies(tmp_path, model_folder, make_models, caplog):
+    """One column is split off and put back: onnxruntime computes the same, and no row stands in the file."""
 
     def split(folder):
         for path in (folder / "model.onnx", folder / "model.int8.onnx"):
             model = onnx.load(path)
-            for tensor in model.graph.initializer:
-                if "word_embeddings" in tensor.name:
-                    model.graph.initializer.remove(tensor)
-                    halves = np.split(onnx.numpy_helper.to_array(tensor), [1], axis=1)
-                    names = [f"{tensor.name}.{i}" for i in range(2)]
-                    model.graph.initializer.extend(map(onnx.numpy_helper.from_array, halves, names))
-                    model.graph.node.insert(0, onnx.helper.make_node("Concat", names, [tensor.name], axis=1))
-                    break
+            (tensor,) = (each for each in model.graph.initializer if "word_embeddings" in each.name)
+            parts = np.split(onnx.numpy_helper.to_array(tensor), [1], axis=1)
+            names = [f"{tensor.name}.{i}" for i in range(2)]
+            model.graph.initializer.extend(map(onnx.numpy_helper.from_array, parts, names))
+            model.graph.node.insert(0, onnx.helper.make_node("Concat", names, [tensor.name], axis=1))
+            model.graph.initializer.remove(tensor)
             onnx.save(model, path)
 
-    folder, log = signed_again(model_folder, tmp_path / "split", split), tmp_path / "log"
-    with (
-        serving(folder, log=log, BERTRAND_MAX_VECTORS="3", BERTRAND_MAX_INPUTS="2") as url,
-        httpx.Client(base_url=url) as client,
-    ):
-        hidden, labelled = post(client, inputs="login"), client.post("/v1/classify", json={"inputs": "login"})
-        large, many = post(client, inputs=["card card", "card card"]), post(client, inputs=["a", "a", "a"])
+    models, _ = make_models(model=str(signed_again(model_folder, tmp_path / "split", split)))
+    with pytest.raises(ApiError) as hidden:
+        ask(models, "login")
 
-    assert (hidden.status_code, hidden.json()["error"]["code"]) == (501, "types_unknown")
-    assert "0 constant matrices are looked up by input_ids" in log.read_text()
-    assert str(tmp_path) not in hidden.text, "where the server keeps its files is nobody's business"
-    assert labelled.status_code == 200
-    assert (large.status_code, large.json()["error"]["code"]) == (422, "inputs_too_many")
-    assert "embeddings of 4 tokens, at most 3 a request" in large.json()["error"]["message"]
-    assert (many.status_code, many.json()["error"]["code"]) == (422, "inputs_too_many")
+    assert (hidden.value.status, hidden.value.code) == (501, "types_unknown")
+    assert "0 constant matrices are looked up by input_ids" in caplog.text
+    assert str(tmp_path) not in hidden.value.message, "where the server keeps its files is nobody's business"
+    labelled = asyncio.run(models.current.classify(TextsRequest(inputs="login"), Call()))
+    assert labelled["results"][0]["status"] == "ok"
+
+
+def ask(models, words):
+    return asyncio.run(models.current.types(TypesRequest(inputs=words), Call()))
