@@ -40,6 +40,7 @@ def test_a_bento_is_built_and_served(tmp_path, model_folder):
                 break
             except httpx.TransportError:
                 time.sleep(0.1)
+        page = httpx.get(f"http://127.0.0.1:{port}/")
         answer = httpx.post(f"http://127.0.0.1:{port}/v1/classify", json={"inputs": "login"})
     finally:
         process.terminate()
@@ -47,3 +48,4 @@ def test_a_bento_is_built_and_served(tmp_path, model_folder):
 
     assert info.json()["version"] == manifest_of(model_folder)["version"]
     assert answer.json()["results"][0]["status"] == "ok"
+    assert page.content == (ROOT / "service" / "web" / "index.html").read_bytes()
