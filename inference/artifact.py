@@ -190,20 +190,21 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
 
 
 @contextmanager
-def staged(target: Path, *, marker: str = MANIFEST) -> Iterator[Path]:
+def staged(target: Path, *, mark: str = MANIFEST, kind: str = "model") -> Iterator[Path]:
     """
     Give a private folder that becomes `target` when the block ends well, and vanishes when it does not.
 
     A reader of `target` sees the old folder or the new one, never half of either.
 
     Args:
-        target: The folder to make.
-        marker: The file by which a folder of its kind is known.
+        target: What the folder is to be called.
+        mark: The file by which a folder of this kind is known.
+        kind: What such a folder is, in words.
 
     Raises:
-        ArtifactError: `target` exists and is something other than a folder of its kind.
+        ArtifactError: `target` exists and is something other than a folder of this kind.
     """
-    check_replaceable(target, marker=marker)
+    check_replaceable(target, mark=mark, kind=kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(target)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-{os.getpid()}-", dir=target.parent))
@@ -219,17 +220,16 @@ def staged(target: Path, *, marker: str = MANIFEST) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def check_replaceable(target: Path, *, marker: str = MANIFEST) -> None:
+def check_replaceable(target: Path, *, mark: str = MANIFEST, kind: str = "model") -> None:
     """
-    Raise ArtifactError unless `target` is free, an empty folder, or a folder that holds the file `marker`.
+    Raise ArtifactError unless `target` is free, an empty folder, or a folder of the kind that has the file `mark`.
 
     Call it before hours of work go into what would then have nowhere to go.
     """
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise ArtifactError(f"{target}: exists and is not a folder; name another --out")
-    if target.is_dir() and any(target.iterdir()) and not (target / marker).is_file():
-        kind = Path(marker).stem
-        raise ArtifactError(f"{target}: holds something that is not a {kind} (no {marker}); name another --out")
+    if target.is_dir() and any(target.iterdir()) and not (target / mark).is_file():
+        raise ArtifactError(f"{target}: holds something that is not a {kind} (no {mark}); name another --out")
 
 
 def sha256(path: Path) -> str:

@@ -195,7 +195,8 @@ def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
             )
 
 
-def _text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the content of a UTF-8 file; DataError names the line of the first byte that is none."""
     content = path.read_bytes()
     try:
         text = content.decode("utf-8-sig")
@@ -211,7 +212,7 @@ def _text_of(path: Path) -> str:
 def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
     def read(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters of the default
-        reader = csv.reader(io.StringIO(_text_of(path), newline=""), delimiter=delimiter, strict=True)
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         line = 1  # where the row under the cursor starts: quoted cells may span lines
         try:
@@ -237,7 +238,7 @@ def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple
 
 def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     # Not str.splitlines(): a sentence may hold U+2028 and its like.
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"

@@ -1,12 +1,13 @@
-"""The settings of a fine-tuning run; nothing heavy is imported to read them."""
+"""The settings of a fine-tuning and of a pretraining run; nothing heavy is imported to read them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 DEFAULT_BASE = "minilm"
+NO_BASE = "none"  # pretraining from scratch
 MANY_ROWS = 20_000  # with more of them, time is better spent on other rows than twice on one
 CHOICES = {
     "pooling": ("mean", "first"),
@@ -103,14 +104,7 @@ class TrainConfig:
             "dev_share": (0.001, 0.9),
             "min_precision": (0.01, 1.0),
         }
-        for name, (low, high) in limits.items():
-            value, whole = getattr(self, name), isinstance(low, int)
-            if value is None and name in ("epochs", "layers", "consistency", "soft_labels", "min_precision"):
-                continue
-            fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-            if not fits or not low <= value <= high:
-                kind = "a whole number" if whole else "a number"
-                _refuse(name, value, f"{kind} from {low:g} to {high:g}")
+        _check_limits(self, limits, unset=("epochs", "layers", "consistency", "soft_labels", "min_precision"))
         if self.soft_labels and self.multi_label:
             _refuse("soft_labels", self.soft_labels, "no such setting where a sentence may have several labels")
         if self.min_precision and self.multi_label:
@@ -135,6 +129,105 @@ class Search:
             _refuse("search", self.trials, "a whole number from 1 up")
         if self.minutes is not None and not self.minutes > 0:
             _refuse("search_minutes", self.minutes, "a number of minutes above 0")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One masked-language-model pretraining run; saved in pretrain.json beside the checkpoint it made."""
+
+    base: str = DEFAULT_BASE  # hub id, local folder, the default, or none: from scratch
+    epochs: int | None = None  # passes over the texts; with `minutes` at most; None: see `resolved`
+    minutes: float | None = None  # for the whole run: the number of steps follows from the speed of this machine
+    learning_rate: float | None = None  # peak, reached after warm-up, then linear to 0; None: see `resolved`
+    warmup_ratio: float = 0.1  # share of all optimiser steps
+    weight_decay: float = 0.01
+    batch_size: int | None = None  # sentences an optimiser step; None: see `resolved`
+    max_tokens: int = 128  # longer sentences are cut; from scratch also the longest input the model will take
+    mask_share: float = 0.15  # of each sentence's tokens that are to be predicted
+    dropout: float | None = None  # None: what the base has; from scratch see `resolved`
+    seed: int = 0
+    held_out: float = 0.05  # share of the texts that is measured on and never learnt from
+    measured: int = 200  # held-out texts, at most, whose pseudo-perplexity is measured
+    vocabulary: int | None = None  # of a tokenizer made from scratch; these four: None with a base
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    text_column: str = "text"
+
+    @property
+    def from_scratch(self) -> bool:
+        """Say whether tokenizer and weights start from nothing."""
+        return self.base == NO_BASE
+
+    def resolved(self) -> PretrainConfig:
+        """
+        Return the settings of a run from scratch, or of one that goes on: what nobody has set is what suits it.
+
+        - learning_rate: 1e-3 from scratch, 1e-4 from a base, whose weights are to change less.
+        - epochs: 40 from scratch, 3 from a base; with `minutes` as many as fit.
+        - batch_size: 64 from scratch, 32 from a base.
+        - sizes: 8,000 word pieces, 4 layers of 256 with 4 heads: a BERT that a CPU pretrains in minutes.
+        """
+        new = self.from_scratch
+        sizes: dict[str, Any] = {name: getattr(self, name) or default for name, default in SIZES.items()} if new else {}
+        return replace(
+            self,
+            epochs=self.epochs or (None if self.minutes else 40 if new else 3),
+            learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
+            batch_size=self.batch_size or (64 if new else 32),
+            dropout=0.1 if new and self.dropout is None else self.dropout,
+            **sizes,
+        )
+
+    def __post_init__(self) -> None:
+        """
+        Check every value.
+
+        Raises:
+            InputError: one is not what the setting takes; it names the setting.
+        """
+        limits = {
+            "epochs": (1, 10_000),
+            "minutes": (0.01, 100_000.0),
+            "learning_rate": (1e-9, 1.0),
+            "warmup_ratio": (0.0, 1.0),
+            "weight_decay": (0.0, 10.0),
+            "batch_size": (1, 100_000),
+            "max_tokens": (8, 100_000),
+            "mask_share": (0.01, 0.9),
+            "dropout": (0.0, 0.9),
+            "seed": (0, 2**32 - 1),
+            "held_out": (0.001, 0.5),
+            "measured": (1, 1_000_000),
+            "vocabulary": (100, 1_000_000),
+            "layers": (1, 1000),
+            "hidden": (8, 100_000),
+            "heads": (1, 1000),
+        }
+        _check_limits(self, limits, unset=("epochs", "minutes", "learning_rate", "batch_size", "dropout", *SIZES))
+        for name in SIZES:
+            if not self.from_scratch and getattr(self, name) is not None:
+                _refuse(
+                    name, getattr(self, name), f"no such setting with a base, which has its own; say --base {NO_BASE}"
+                )
+        hidden, heads = self.hidden or SIZES["hidden"], self.heads or SIZES["heads"]
+        if hidden % heads:
+            _refuse("hidden", hidden, f"a multiple of --heads, {heads}")
+
+
+SIZES = {"vocabulary": 8000, "layers": 4, "hidden": 256, "heads": 4}  # of a model from scratch
+
+
+def _check_limits(config: object, limits: dict[str, tuple[float, float]], *, unset: tuple[str, ...]) -> None:
+    """Refuse a number that is outside its limits, or not whole where they are; `unset` names those that may be None."""
+    for name, (low, high) in limits.items():
+        value, whole = getattr(config, name), isinstance(low, int)
+        if value is None and name in unset:
+            continue
+        fits = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not fits or not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            _refuse(name, value, f"{kind} from {low:g} to {high:g}")
 
 
 def _refuse(name: str, value: object, expected: str) -> NoReturn:

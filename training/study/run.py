@@ -66,7 +66,7 @@ class Run:
             ArtifactError: `out` is something other than a study.
             DataError: `resume`, and the unfinished one is of other settings, data or models.
         """
-        artifact.check_replaceable(out, marker=STUDY)
+        artifact.check_replaceable(out, mark=STUDY, kind="study")
         kept: dict[str, Any] = json.loads(json.dumps({"study": study} | dict(settings)))
         run = cls(study, out, kept, minutes)
         record = run.work / RUN
@@ -169,7 +169,7 @@ class Run:
         }
         text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         record = json.loads(text)
-        with artifact.staged(self.out, marker=STUDY) as folder:
+        with artifact.staged(self.out, mark=STUDY, kind="study") as folder:
             (folder / STUDY).write_text(text, encoding="utf-8")
             page.write(folder, record, report(record))
         shutil.rmtree(self.work)
