@@ -61,7 +61,7 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class PseudoPerplexity:
-    """How surprising texts are to a model: 1 where it knows every token, about the vocabulary's size where it guesses."""
+    """How surprising texts are to a model: 1 where it knows every token, the vocabulary's size where it guesses."""
 
     value: float  # exp of the mean negative pseudo-log-likelihood of a token; nan where there is no token
     tokens: int
@@ -178,7 +178,8 @@ def pseudo_perplexity(
     """
     Measure how well a masked language model foresees texts, every token hidden in turn.
 
-    The pseudo-perplexity of Salazar et al. 2020 (arXiv:1910.14659). Those of two models compare only where both have the same vocabulary. Special and unknown tokens are not scored.
+    The pseudo-perplexity of Salazar et al. 2020 (arXiv:1910.14659). Those of two models compare only where
+    both have the same vocabulary. Special and unknown tokens are not scored.
 
     Args:
         model: A Transformers model with a masked-language-model head.
