@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, ModuleType] = {
     "demo": demo,
     "train": train,
-    "check-data": check_data,
     "pretrain": pretrain,
+    "check-data": check_data,
     "sample": sample,
     "export": export,
     "verify": verify,

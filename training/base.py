@@ -114,6 +114,14 @@ def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
         raise unavailable(error) from error
 
 
+def quiet_transformers() -> None:
+    """Hold back what Transformers says of heads it makes anew and the like: our own lines say what matters."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
 def _ask_hub(name: str) -> Callable[[Exception], BaseModelError]:
     """
     Ask the hub once whether it has a model: its own loaders try every file several times before they give up.

@@ -116,7 +116,7 @@ class Tokens:
 
     def with_words(self) -> NDArray[np.int64]:
         """Return the numbers of the texts that have a word to be guessed."""
-        return np.flatnonzero(np.add.reduceat(self.words != NO_WORD, self.starts[:-1])) if len(self) else np.arange(0)
+        return np.unique(np.repeat(np.arange(len(self)), self.lengths)[self.words != NO_WORD])
 
     def batch(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ids and word numbers of the chosen texts, padded at the end; each of shape (len(chosen), longest)."""

@@ -147,23 +147,23 @@ def guesses(model: Any, tokenizer: Any, text: str, top_k: int = 10) -> tuple[Bla
         raise InputError(f"top_k is {top_k}; expected at least 1")
     mask = tokenizer.mask_token
     text = text.replace(MASK, mask)
-    hidden = MARKED.sub(mask, text)
-    words = [found[1] for found in re.finditer(rf"{MARKED.pattern}|{re.escape(mask)}", text)]
-    ids = np.asarray(tokenizer(hidden)["input_ids"])
-    if not words:
+    found = list(re.finditer(rf"{MARKED.pattern}|{re.escape(mask)}", text))
+    if not found:
         raise InputError(f"{text[:60]!r}: has no blank; put {MASK} in the place of a word, or mark one as [[word]]")
+    ids = np.asarray(tokenizer(MARKED.sub(mask, text))["input_ids"])
     if len(ids) > tokenizer.model_max_length:
         raise InputError(f"text has {len(ids)} tokens; expected at most {tokenizer.model_max_length}")
     places = np.flatnonzero(ids == tokenizer.mask_token_id)
     rows = _log_probabilities(model, ids[None], np.ones_like(ids)[None], np.zeros_like(places), places)
     blanks = []
-    for number, (word, row) in enumerate(zip(words, rows, strict=True)):
+    for blank, row in zip(found, rows, strict=True):
         allowed = row.copy()
         allowed[tokenizer.all_special_ids] = -np.inf
         best = np.argsort(-allowed, kind="stable")[: min(top_k, int(np.isfinite(allowed).sum()))]
-        found = tuple(Guess(tokenizer.decode([token]).strip(), float(np.exp(row[token]))) for token in best)
-        probability = None if word is None else _word_probability(model, tokenizer, ids, int(places[number]), word)
-        blanks.append(Blank(word, found, probability))
+        likely = tuple(Guess(tokenizer.decode([token]).strip(), float(np.exp(row[token]))) for token in best)
+        before, after = MARKED.sub(mask, text[: blank.start()]), MARKED.sub(mask, text[blank.end() :])
+        probability = _word_probability(model, tokenizer, before, blank[1], after) if blank[1] else None
+        blanks.append(Blank(blank[1], likely, probability))
     return tuple(blanks)
 
 
@@ -258,17 +258,21 @@ def _log_probabilities(
         return torch.log_softmax(logits, dim=-1).numpy()
 
 
-def _word_probability(model: Any, tokenizer: Any, ids: NDArray[np.int64], place: int, word: str) -> float | None:
-    """Return the probability of a word in a place, piece by piece from the left; None where a piece is unknown."""
-    # After another word: byte-level pieces are not the same at the start of a text.
-    before = tokenizer("a", add_special_tokens=False)["input_ids"]
-    pieces = tokenizer(f"a {word}", add_special_tokens=False)["input_ids"][len(before) :]
-    if not pieces or tokenizer.unk_token_id in pieces or len(ids) + len(pieces) - 1 > tokenizer.model_max_length:
+def _word_probability(model: Any, tokenizer: Any, before: str, word: str, after: str) -> float | None:
+    """Return the probability of a word between two texts, piece by piece from the left; None where one is unknown."""
+    encoding = tokenizer(before + word + after, truncation=True).encodings[0]
+    # Byte-level pieces take the blank before a word along, or have it as a piece of its own.
+    start, end = len(before) - before[-1:].isspace(), len(before) + len(word)
+    spans = zip(encoding.offsets, encoding.word_ids, strict=True)
+    pieces = [i for i, ((low, high), of) in enumerate(spans) if low < end and high > start and of is not None]
+    goals = np.asarray(encoding.ids)[pieces]
+    if not pieces or tokenizer.unk_token_id in goals:
         return None
+    read = np.asarray(encoding.ids)
+    read[pieces] = tokenizer.mask_token_id
     total = 0.0
-    for known in range(len(pieces)):
-        filled = [*pieces[:known], *[tokenizer.mask_token_id] * (len(pieces) - known)]
-        read = np.concatenate([ids[:place], filled, ids[place + 1 :]])[None]
-        row = _log_probabilities(model, read, np.ones_like(read), np.array([0]), np.array([place + known]))
-        total += float(row[0, pieces[known]])
+    for place, goal in zip(pieces, goals, strict=True):
+        row = _log_probabilities(model, read[None], np.ones_like(read)[None], np.array([0]), np.array([place]))
+        total += float(row[0, goal])
+        read[place] = goal
     return math.exp(total)

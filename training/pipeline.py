@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from inference import artifact
 from inference.classifier import Classifier
 from inference.errors import ArtifactError, InputError
-from training.base import token_counter
+from training.base import quiet_transformers, token_counter
 from training.checks import Table, check, check_labels, clean
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
@@ -443,11 +443,3 @@ def _read_for(
     rows = read_rows(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
     check_known(rows, model.labels, path, model=name)
     return rows
-
-
-def quiet_transformers() -> None:
-    """Hold back what Transformers says of heads it makes anew and the like: our own lines say what matters."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
+from training.base import quiet_transformers
 from training.checkpoint import longest_input
 from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
@@ -69,6 +70,7 @@ def pretrain(
         DataError: the files hold too little text, or `resume` finds other settings or other texts.
     """
     began = time.monotonic()
+    quiet_transformers()
     check_replaceable(out, mark=RECORD, kind=KIND)
     config = config.resolved()
     texts, held_out = divide(
@@ -83,11 +85,12 @@ def pretrain(
     model, tokenizer = masked.model, masked.tokenizer
     max_tokens = min(config.max_tokens, longest_input(model.config))
     learning = Learning.of(config, masked, Tokens.of(texts, tokenizer, max_tokens=max_tokens))
-    watched = Tokens.of(held_out[:WATCHED], tokenizer, max_tokens=max_tokens)
-    measured = held_out[: config.measured]
+    watched, measured = _held_out(config, held_out, tokenizer, max_tokens=max_tokens)
 
     state = _read_state(work)
     if state is None:
+        if resume:
+            print("resuming from the start", file=sys.stderr)
         started = time.monotonic()
         before = pseudo_perplexity(model, tokenizer, measured, max_tokens=max_tokens)
         measuring = time.monotonic() - started
@@ -114,6 +117,7 @@ def pretrain(
     }
     with staged(out, mark=RECORD, kind=KIND) as folder:
         model.save_pretrained(folder)
+        tokenizer.backend_tokenizer.no_truncation()  # where to cut is for its user to say
         tokenizer.save_pretrained(folder)
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (folder / RECORD).write_text(text, encoding="utf-8")
@@ -137,16 +141,7 @@ class Learning:
 
     @classmethod
     def of(cls, config: PretrainConfig, masked: MaskedModel, tokens: Tokens) -> Learning:
-        """
-        Prepare to learn from tokenized texts.
-
-        Raises:
-            DataError: none of the texts has a word that the tokenizer knows.
-        """
-        if not len(tokens.with_words()):
-            raise DataError(
-                f"base model {config.base!r}: its tokenizer knows no word of the texts; name another --base"
-            )
+        """Prepare to learn from tokenized texts."""
         peak = config.learning_rate or 0.0
         new = [] if config.from_scratch or masked.has_head else head_parameters(masked.model)
         groups: dict[tuple[float, float], list[Any]] = {}
@@ -364,6 +359,20 @@ def _announce(config: PretrainConfig, masked: MaskedModel, learning: Learning, b
     )
 
 
+def _held_out(
+    config: PretrainConfig, texts: Sequence[str], tokenizer: Any, *, max_tokens: int
+) -> tuple[Tokens, list[str]]:
+    """Return the texts whose masked loss is followed, tokenized, and those whose pseudo-perplexity is measured."""
+    known = Tokens.of(texts, tokenizer, max_tokens=max_tokens).with_words()
+    if not len(known):
+        raise DataError(
+            f"base model {config.base!r}: its tokenizer knows no word of the {len(texts)} held-out texts; "
+            "name another --base, or hold out more with --held-out"
+        )
+    some = [texts[i] for i in known]
+    return Tokens.of(some[:WATCHED], tokenizer, max_tokens=max_tokens), some[: config.measured]
+
+
 def _figures(measured: PseudoPerplexity) -> dict[str, Any]:
     return {"value": measured.value, "texts": len(measured.texts), "tokens": measured.tokens}
 
@@ -389,7 +398,7 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
             )
         return
     if resume:
-        print("no unfinished run to resume; starting anew", file=sys.stderr)
+        print("no unfinished run to resume", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _write_whole(record, json.dumps(run, ensure_ascii=False).encode())

@@ -27,7 +27,8 @@ from tests.support import (
 
 GATES = ["parity", "batch_invariance", "int8_faithfulness", "int8_batch_invariance", "int8_speed"]
 COMMANDS = [
-    "demo", "train", "check-data", "sample", "export", "verify", "evaluate", "compare", "predict", "serve", "models",
+    "demo", "train", "pretrain", "check-data", "sample", "export", "verify", "evaluate", "compare", "predict", "serve",
+    "models",
 ]  # fmt: skip
 
 

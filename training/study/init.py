@@ -92,7 +92,7 @@ def study(
         "max_tokens": max_tokens,
         "epochs": epochs,
     }
-    from training.pipeline import quiet_transformers
+    from training.base import quiet_transformers
 
     quiet_transformers()
     run = Run.open("init", out, settings, minutes=minutes, resume=resume)
