@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "text_column": "column of the sentence",
     }
     unset = {
-        "epochs": (int, "40 from scratch, 3 from a base; with --minutes what fits"),
+        "epochs": (int, "20 from scratch, 3 from a base; with --minutes what fits"),
         "minutes": (float, "as long as it takes"),
         "learning_rate": (float, "1e-3 from scratch, 1e-4 from a base"),
         "batch_size": (int, "64 from scratch, 32 from a base"),

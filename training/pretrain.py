@@ -341,7 +341,7 @@ def _from_scratch(config: PretrainConfig, texts: Sequence[str], work: Path) -> M
 
 
 def _announce(config: PretrainConfig, masked: MaskedModel, learning: Learning, before: PseudoPerplexity) -> None:
-    millions = sum(parameter.numel() for parameter in masked.model.parameters()) / 1e6
+    weights = sum(parameter.numel() for parameter in masked.model.parameters())
     if config.from_scratch:
         start = f"from scratch: {len(masked.tokenizer)} word pieces, {config.layers} layers of {config.hidden}"
     elif masked.has_head:
@@ -351,7 +351,7 @@ def _announce(config: PretrainConfig, masked: MaskedModel, learning: Learning, b
             f"base {config.base!r} has no masked-language-model head: a new one starts at random, "
             "its decoder tied to the word embeddings"
         )
-    print(f"{start}; {millions:.1f} million weights", file=sys.stderr)
+    print(f"{start}; {weights:,} weights", file=sys.stderr)
     print(
         f"{len(learning.tokens)} texts of {learning.tokens.lengths.mean():.1f} tokens, {learning.steps_a_pass} steps "
         f"an epoch; held-out pseudo-perplexity before: {before.value:.1f} ({before.tokens} tokens)",

@@ -164,7 +164,7 @@ class PretrainConfig:
         Return the settings of a run from scratch, or of one that goes on: what nobody has set is what suits it.
 
         - learning_rate: 1e-3 from scratch, 1e-4 from a base, whose weights are to change less.
-        - epochs: 40 from scratch, 3 from a base; with `minutes` as many as fit.
+        - epochs: 20 from scratch, 3 from a base; with `minutes` as many as fit.
         - batch_size: 64 from scratch, 32 from a base.
         - sizes: 8,000 word pieces, 4 layers of 256 with 4 heads: a BERT that a CPU pretrains in minutes.
         """
@@ -172,7 +172,7 @@ class PretrainConfig:
         sizes: dict[str, Any] = {name: getattr(self, name) or default for name, default in SIZES.items()} if new else {}
         return replace(
             self,
-            epochs=self.epochs or (None if self.minutes else 40 if new else 3),
+            epochs=self.epochs or (None if self.minutes else 20 if new else 3),
             learning_rate=self.learning_rate or (1e-3 if new else 1e-4),
             batch_size=self.batch_size or (64 if new else 32),
             dropout=0.1 if new and self.dropout is None else self.dropout,
