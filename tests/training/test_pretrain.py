@@ -422,6 +422,7 @@ def test_only_a_pretrained_base_is_replaced(tmp_path, corpus):
     with pytest.raises(ArtifactError, match=r"holds something that is not a pretrained base \(no pretrain.json\)"):
         pretrain(quick, [corpus], tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
+    assert {path.name for path in tmp_path.iterdir()} == {"mine"}  # told before the work, not after
     for seed in (0, 1):
         pretrain(replace(quick, seed=seed), [corpus], tmp_path / "base")
     assert json.loads((tmp_path / "base" / "pretrain.json").read_text())["config"]["seed"] == 1
