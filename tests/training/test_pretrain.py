@@ -29,7 +29,7 @@ from training.wordpieces import learn_tokenizer
 
 FAMILIES = ["bert", "distilbert", "roberta"]
 SIZES = {"vocabulary": 150, "layers": 2, "hidden": 32, "heads": 2, "max_tokens": 32}
-TINY = PretrainConfig(base="none", epochs=14, learning_rate=1e-2, batch_size=16, dropout=0.0, **SIZES)
+TINY = PretrainConfig(base="none", epochs=8, learning_rate=1e-2, batch_size=16, dropout=0.0, **SIZES)
 
 
 def sentence(generator):
@@ -318,7 +318,7 @@ def test_pretraining_from_scratch_teaches(pretrained):
     assert before > 5 * after
     assert json.loads((out / "pretrain.json").read_text()) == record
     assert record["config"]["seed"] == 0
-    assert [entry["epoch"] for entry in record["history"]] == list(range(1, 15))
+    assert [entry["epoch"] for entry in record["history"]] == list(range(1, 9))
     assert record["history"][-1]["held_out_loss"] < record["history"][0]["held_out_loss"] - 1
     assert isinstance(MaskedModel.load(str(out)).model, transformers.BertForMaskedLM)
     assert not list(out.parent.glob(".*"))
@@ -326,7 +326,7 @@ def test_pretraining_from_scratch_teaches(pretrained):
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, corpus, pretrained):
     out, work = tmp_path / "base", tmp_path / ".base.pretraining"
-    options = {"base": "none", "epochs": 14, "learning-rate": 1e-2, "batch-size": 16, "dropout": 0.0}
+    options = {"base": "none", "epochs": 8, "learning-rate": 1e-2, "batch-size": 16, "dropout": 0.0}
     options |= {name.replace("_", "-"): value for name, value in SIZES.items()}
     command = ["pretrain", corpus, "--out", out, *(f"--{name}={value}" for name, value in options.items())]
     process = subprocess.Popen([sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE)
