@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs", type=int, help="passes over the largest size (default: as many as there is time for)"
     )
+    parser.add_argument(
+        "--freeze", choices=("none", "embeddings"), help="what does not learn (default: embeddings, where pretrained)"
+    )
     add_columns(parser)
     add_study(parser, minutes=40)
 
@@ -41,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         max_tokens=options.max_tokens,
         epochs=options.epochs,
+        freeze=options.freeze,
         minutes=options.minutes,
         text_column=options.text_column,
         label_column=options.label_column,

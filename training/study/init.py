@@ -42,6 +42,7 @@ def study(
     seed: int = 0,
     max_tokens: int = 128,
     epochs: int | None = None,
+    freeze: str | None = None,
     minutes: float | None = None,
     text_column: str = "text",
     label_column: str = "label",
@@ -63,6 +64,7 @@ def study(
         seed: The first of them.
         max_tokens: Longer sentences are cut.
         epochs: Passes over the largest size; by default as many as there is time for.
+        freeze: As of `TrainConfig`, for the starts that learn as a whole: by default pretrained embeddings.
         minutes: How long it may take.
         text_column: Column of the sentence.
         label_column: Column of the label.
@@ -78,7 +80,9 @@ def study(
         raise InputError(f"--seeds is {seeds}; expected a whole number from 1 to 100")
     if epochs is not None and epochs < 1:
         raise InputError(f"--epochs is {epochs}; expected a whole number from 1 up")
-    config = TrainConfig(base=base, max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH)
+    config = TrainConfig(
+        base=base, max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH, freeze=freeze
+    )
     rows, judged = _read(data, test, seed, text_column, label_column)
     labels = label_names(rows)
     numbers = list(range(seed, seed + seeds))
@@ -91,6 +95,7 @@ def study(
         "seeds": numbers,
         "max_tokens": max_tokens,
         "epochs": epochs,
+        "freeze": freeze,
     }
     from training.base import quiet_transformers
 
@@ -155,6 +160,7 @@ def _measure(
     train_texts = {fold(row.text) for row in rows}
     return {
         "base": config.base,
+        "freeze": config.freeze,
         "labels": len(labels),
         "rows": len(rows),
         "test_rows": len(judged),

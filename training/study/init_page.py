@@ -22,6 +22,12 @@ NAMES = {
     "frozen": "pretrained, frozen",
 }
 
+FROZEN = {  # by `--freeze`
+    None: "pretrained word embeddings do not learn",
+    "embeddings": "word embeddings do not learn, from no start",
+    "none": "word embeddings learn from every start",
+}
+
 
 def report(record: Mapping[str, Any]) -> Report:
     """Return the page of a study.json."""
@@ -337,8 +343,7 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
             "was taken for all sizes. The frozen start has a logistic regression whose penalty cross-validation chose "
             f"for every run among {joined([f'{c:g}' for c in STRENGTHS])} (C).",
             f"Runs are those of `bertrand train` with --consistency 0 --soft-labels 0 and batches of "
-            f"{found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and pretrained word "
-            "embeddings do not learn.",
+            f"{found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and {FROZEN[found['freeze']]}.",
         ],
         [
             f"Chosen were {joined(chosen)}.",

@@ -38,6 +38,7 @@ def record(test_rows=400, seeds=3, **levels):
     rate = {"chosen": 0.001, "tried": tried, "rows": 200, "dev_rows": 100}
     found = {
         "base": "a-base",
+        "freeze": None,
         "labels": 4,
         "rows": SIZES[-1],
         "test_rows": test_rows,
