@@ -343,7 +343,8 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
             "was taken for all sizes. The frozen start has a logistic regression whose penalty cross-validation chose "
             f"for every run among {joined([f'{c:g}' for c in STRENGTHS])} (C).",
             f"Runs are those of `bertrand train` with --consistency 0 --soft-labels 0 and batches of "
-            f"{found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and {FROZEN[found['freeze']]}.",
+            f"{found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and "
+            f"{FROZEN[found['freeze']]}.",
         ],
         [
             f"Chosen were {joined(chosen)}.",
