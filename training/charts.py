@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from training.metrics import Bin, Interval
 
 LONGEST_NAME = 28  # characters of a label beside the heat map
+TALLEST = 60  # row of a grid: of few columns, squares would be huge
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,8 @@ def grid(
     low, high = min(known, default=0) if low is None else low, max(known, default=1) if high is None else high
     left = 26 + round(6.4 * max((len(name) for name in rows), default=0))
     size = (WIDTH - left - RIGHT) / len(columns)
-    tall = size * len(rows) if len(rows) * size <= 2 * WIDTH else 2 * WIDTH
-    step = tall / len(rows)
+    step = min(size, TALLEST, 2 * WIDTH / len(rows))
+    tall = step * len(rows)
     parts = []
     for i, row in enumerate(values):
         top = TOP + tall - step * (i + 1)

@@ -92,7 +92,7 @@ def fine_tune(
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     tokenizer = load_tokenizer(config.base)
 
-    run = {"config": asdict(config), "train_rows": _fingerprint(train), "dev_rows": _fingerprint(dev)}
+    run = {"config": asdict(config), "train_rows": fingerprint(train), "dev_rows": fingerprint(dev)}
     # Joins the other processes, if there are any.
     arguments = _arguments(config, work, choose=bool(dev))
     with arguments.main_process_first(desc="opening the folder of the run"):
@@ -158,9 +158,8 @@ def _trainer(
 ) -> _Trainer:
     """Return what trains a model at its start; `fit_head`: where its head is to start fitted, fit it."""
     labels = label_names(train)
-    transformers.set_seed(config.seed)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
-    model = _model(config, base, labels)
+    model = start_model(config, base, labels)
     truth = targets(train, labels)
     objective = Objective.of(
         truth,
@@ -184,7 +183,7 @@ def _trainer(
         eval_dataset=_tokenized(dev, targets(dev, labels), tokenizer, multi_label=config.multi_label),
         data_collator=collate,
         compute_metrics=_scorer(labels, config),
-        optimizers=(_optimizer(model, config), None),
+        optimizers=(optimizer(model, config), None),
         callbacks=[
             *([_LatestOfTheBest(), transformers.EarlyStoppingCallback(config.patience)] if dev else []),
             *([_Progress()] if arguments.save_strategy != "no" else []),
@@ -192,6 +191,25 @@ def _trainer(
     )
     trainer.remove_callback(transformers.PrinterCallback)
     return trainer
+
+
+def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
+    """
+    Return the model that a run begins with: the base's weights, or random ones, and a random head.
+
+    The random generators begin anew at the seed of the run, so that the same settings give the same weights, as far as
+    torch and transformers are the same versions. A head that is to be fitted on the rows is not fitted yet.
+
+    Args:
+        config: The settings of the run, as `TrainConfig.for_rows` completes them.
+        base: What `training.base.load_config` says of the base model.
+        labels: What is told apart, in the order of the outputs.
+
+    Raises:
+        BaseModelError: the base model cannot be had.
+    """
+    transformers.set_seed(config.seed)
+    return _model(config, base, labels)
 
 
 def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> None:
@@ -298,7 +316,8 @@ def _is_whole(state: Path) -> bool:
     return True
 
 
-def _fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
+def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return how many rows there are and what tells them from any others, as train.json has it."""
     digest = hashlib.sha256(json.dumps([[row.text, row.labels] for row in rows]).encode()).hexdigest()
     return {"count": len(rows), "sha256": digest}
 
@@ -382,7 +401,7 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = Tr
     )
 
 
-def _optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
+def optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
     """
     Return AdamW whose learning rate falls from the classifier down to the embeddings.
 

@@ -117,6 +117,8 @@ class Run:
     def expect(self, cost: float) -> None:
         """Say how much work there is in all, in any unit; progress and the time that is left are told by it."""
         self._done, self._total, self._began = 0.0, cost, time.monotonic()
+        if self._bar is not None:
+            self._bar.close()
         self._bar = tqdm(
             total=cost,
             disable=not sys.stderr.isatty(),
@@ -132,7 +134,8 @@ class Run:
             return
         self._bar.update(cost)
         now = time.monotonic()
-        if self._bar.disable and (now - self._said > SAY_EVERY or self._done >= self._total):
+        ended = self._done - cost < self._total <= self._done
+        if self._bar.disable and (now - self._said > SAY_EVERY or ended):
             self._said = now
             left = (now - self._began) * (self._total - self._done) / self._done if self._done else 0.0
             print(
