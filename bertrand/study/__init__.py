@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertrand.study import init
+from bertrand.study import init, landscape, layers
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-COMMANDS: dict[str, ModuleType] = {"init": init}
+COMMANDS: dict[str, ModuleType] = {"init": init, "layers": layers, "landscape": landscape}
