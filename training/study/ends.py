@@ -12,12 +12,11 @@ import transformers
 
 from inference import artifact
 from inference.errors import ArtifactError
-from training.base import family, load_config
+from training.base import family, load_config, quiet_transformers
 from training.checkpoint import Checkpoint
 from training.data import read_rows, split
 from training.errors import BaseModelError, DataError
 from training.mean_pooling import MODELS
-from training.pipeline import quiet_transformers
 from training.settings import TrainConfig
 from training.train import fingerprint, read_run, start_model
 
