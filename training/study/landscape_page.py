@@ -90,10 +90,11 @@ class _Found:
         if least_loss < min(first, last) - least:
             return f"falls from {_loss(first)} to {_loss(least_loss)} at {place:g} of the way and ends at {_loss(last)}"
         rises = [after > before + least for (_, before), (_, after) in pairwise(losses)]
-        verb = "falls" if last < first else "rises"
-        if not any(rises) or last > first:
-            return f"{verb} from {_loss(first)} to {_loss(last)} without a hill on the way"
-        return f"{verb} from {_loss(first)} to {_loss(last)}, with a hill on the way that stays below the start"
+        if last > first:
+            return f"rises from {_loss(first)} to {_loss(last)}: that end is worse than its start"
+        if not any(rises):
+            return f"falls from {_loss(first)} to {_loss(last)} without a hill on the way"
+        return f"falls from {_loss(first)} to {_loss(last)}, with a hill on the way that stays below the start"
 
     def width(self, name: str, rows: str) -> tuple[float, float]:
         """Return between which places around the end the loss stays within a tenth of the whole fall."""
@@ -232,7 +233,14 @@ def _line_section(found: _Found) -> page.Section:
         tables=[
             page.Table(
                 "Every place of the lines",
-                ["place", *(f"{label}: {what}" for label in names.values() for what in ("loss", "accuracy"))],
+                [
+                    "place",
+                    *(
+                        f"{label}: {what}"
+                        for label in ("this model", *STARTED.values())
+                        for what in ("loss", "accuracy")
+                    ),
+                ],
                 [
                     (
                         f"{place:g}",

@@ -203,6 +203,9 @@ def test_the_sentences_change_with_the_numbers(record):
         cell["accuracy"] = 0.9
     result["sharpness"]["random"] = result["sharpness"]["pretrained"]
     assert "no difference that so many rows can show" in words(known)
+    for place, cell in zip(places, falling, strict=True):
+        cell["loss"] = 3.0 + place
+    assert "the pretrained start rises from 3.00 to 4.00: that end is worse than its start" in words(known)
     assert "which is the flatter, these directions do not say" in words(known)
 
 
