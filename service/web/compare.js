@@ -1,0 +1,131 @@
+/** Two sentences, token by token. */
+
+import { fill, h, the } from "./dom.js";
+import { cosine as shown, count } from "./figures.js";
+import { heatmap } from "./heatmap.js";
+import { shortened } from "./text.js";
+import { cosine, cosines, mean } from "./vectors.js";
+
+/** @typedef {import("./reading.js").Item} Item */
+
+const MOST = 64; // tokens of a sentence that are compared
+const NAME = 60; // characters of a sentence in a list
+
+export class Compare {
+  /** @type {Item[]} */
+  #items = [];
+  #visible = false;
+  #chosen = [0, 1];
+
+  constructor() {
+    ["first", "second"].forEach((id, i) =>
+      the(id).addEventListener("change", () => {
+        this.#chosen[i] = Number(the(id).value);
+        this.#draw();
+      }),
+    );
+    the("swap").addEventListener("click", () => {
+      this.#chosen.reverse();
+      this.#draw();
+    });
+  }
+
+  /** @param {Item[]} items */
+  show(items) {
+    this.#items = items;
+    if (this.#visible) this.#draw();
+  }
+
+  /** @param {boolean} visible */
+  setVisible(visible) {
+    this.#visible = visible;
+    if (visible) this.#draw();
+  }
+
+  #draw() {
+    const choices = this.#items.map((item, i) => ({ item, i })).filter(({ item }) => !item.error);
+    the("pair").hidden = choices.length < 1;
+    if (!choices.length) {
+      fill(the("comparison"), h("p", { class: "empty" }, "Type two sentences, one a line."));
+      return;
+    }
+    this.#chosen = this.#chosen.map((i, nth) => (choices.some((choice) => choice.i === i) ? i : choices[Math.min(nth, choices.length - 1)].i));
+    ["first", "second"].forEach((id, nth) =>
+      fill(
+        the(id),
+        ...choices.map(({ item, i }) => h("option", { value: i, selected: i === this.#chosen[nth] }, `${i + 1}  ${shortened(item.text, NAME)}`)),
+      ),
+    );
+    const [first, second] = this.#chosen.map((i) => side(this.#items[i]));
+    const values = cosines(first.vectors, second.vectors);
+    const across = values[0]?.map((_, j) => values.map((row) => row[j])) ?? [];
+    const best = { down: values.map(top), across: across.map(top) };
+    const matches = [...best.down.map(({ value }) => value), ...best.across.map(({ value }) => value)];
+    const together = matches.reduce((sum, value) => sum + value, 0) / (matches.length || 1);
+    const [i, j] = this.#chosen.map((place) => place + 1);
+    const cut = [first, second].some(({ left }) => left > 0);
+    fill(
+      the("comparison"),
+      h(
+        "dl",
+        { class: "tiles" },
+        tile("The sentences", shown(cosine(first.whole, second.whole)), "cosine of their embeddings, the means over all tokens"),
+        tile("Their tokens", shown(together), `mean cosine of the ${count(matches.length, "best match", "best matches")}, both ways`),
+      ),
+      i === j && h("p", { class: "soft" }, "A sentence beside itself: every token finds itself."),
+      cut && h("p", { class: "soft" }, `Of a longer sentence the first ${MOST} tokens are compared.`),
+      heatmap(`Cosine of the tokens of sentence ${i}, down, with those of sentence ${j}, across`, first.heads, second.heads, values, {
+        framed: (row, column) => best.down[row].place === column || best.across[column].place === row,
+      }),
+      h(
+        "div",
+        { class: "pair" },
+        matchTable(`Best matches of sentence ${i} in ${j}`, first.heads, second.heads, best.down),
+        matchTable(`Best matches of sentence ${j} in ${i}`, second.heads, first.heads, best.across),
+      ),
+      h("p", { class: "soft" }, "The model’s own tokens, such as [CLS], are left out of the table, not of the embeddings."),
+    );
+  }
+}
+
+/** @param {Item} item */
+function side(item) {
+  const places = item.tokens.map((_, place) => place).filter((place) => !item.tokens[place].special);
+  const shownPlaces = places.slice(0, MOST);
+  return {
+    whole: mean(item.vectors),
+    vectors: shownPlaces.map((place) => item.vectors[place]),
+    heads: shownPlaces.map((place) => ({ name: item.tokens[place].text })),
+    left: places.length - shownPlaces.length,
+  };
+}
+
+/** @param {number[]} row */
+function top(row) {
+  const value = Math.max(...row);
+  return { value, place: row.indexOf(value) };
+}
+
+/**
+ * @param {string} caption
+ * @param {{name: string}[]} from
+ * @param {{name: string}[]} to
+ * @param {{value: number, place: number}[]} best
+ */
+function matchTable(caption, from, to, best) {
+  const rows = best.map(({ value, place }, i) =>
+    h("tr", {}, h("th", { scope: "row" }, from[i].name), h("td", { class: "text" }, to[place].name), h("td", {}, shown(value))),
+  );
+  const heads = ["Token", "Best match", "Cosine"].map((name, i) => h("th", { scope: "col", class: i === 1 ? "text" : null }, name));
+  return h(
+    "details",
+    {},
+    h("summary", {}, caption),
+    h("table", {}, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows)),
+  );
+}
+
+/** @param {string} name @param {string} figure @param {string} note */
+function tile(name, figure, note) {
+  return h("div", {}, h("dt", {}, name), h("dd", {}, figure, h("small", {}, note)));
+}

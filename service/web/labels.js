@@ -1,0 +1,327 @@
+/** A card for each sentence: its label, every score, its tokens, and what each of them contributed. */
+
+import { isAbort, patiently } from "./api.js";
+import { fill, h, the } from "./dom.js";
+import { count, percent, signed, whole } from "./figures.js";
+import { notice, sentence, words as inWords } from "./notice.js";
+import { codePoints } from "./text.js";
+
+/** @typedef {import("./reading.js").Item} Item */
+
+const SHOWN = 5; // labels, until all are asked for
+const FAINT = 0.02; // a change of probability below which no token is coloured in full
+
+export class Labels {
+  #service;
+  #pick;
+  /** @type {Card[]} */
+  #cards = [];
+  #asking = new AbortController();
+  #visible = true;
+
+  /**
+   * @param {import("./api.js").Service} service
+   * @param {(word: string) => void} pick Is told the word of a token that was chosen.
+   */
+  constructor(service, pick) {
+    this.#service = service;
+    this.#pick = pick;
+    the("under").addEventListener("change", () => this.#cards.forEach((card) => card.writeUnder()));
+  }
+
+  /** @param {Item[]} items @param {any} info */
+  show(items, info) {
+    const old = this.#cards;
+    this.#cards = items.map((item, place) => {
+      const same = old[place]?.item === item;
+      return same ? old[place] : new Card(item, place, info, this.#pick, (card) => this.#explain([card]));
+    });
+    const container = the("cards");
+    if (!items.length) fill(container, h("p", { class: "empty" }, "Type a sentence, or choose an example."));
+    else if (old.length !== items.length || this.#cards.some((card, place) => card !== old[place])) {
+      // Cards that stay are not touched: what is open in them stays open.
+      this.#cards.forEach((card, place) => {
+        if (container.children[place] !== card.element) container.insertBefore(card.element, container.children[place]);
+      });
+      while (container.children.length > items.length) container.lastElementChild?.remove();
+    }
+    this.#asking.abort();
+    this.#asking = new AbortController();
+    if (this.#visible) this.#explain(this.#cards);
+  }
+
+  /** @param {boolean} visible Nothing is explained that nobody sees. */
+  setVisible(visible) {
+    this.#visible = visible;
+    if (visible) this.#explain(this.#cards);
+  }
+
+  /** One sentence after another: each costs as many passes as it has tokens. @param {Card[]} cards */
+  async #explain(cards) {
+    const { signal } = this.#asking;
+    for (const card of cards) {
+      if (card.item.error || card.asked === card.wanted || signal.aborted) continue;
+      const wanted = card.wanted;
+      card.asked = wanted;
+      try {
+        const { item } = card;
+        if (!item.explained.has(wanted)) {
+          const ask = () => this.#service.explain(item.text, wanted, signal);
+          const { results } = await patiently(ask, signal, () => card.fail("The service is busy; importance follows."));
+          item.explained.set(wanted, results[0]);
+        }
+        if (card.wanted === wanted) card.explain(item.explained.get(wanted));
+      } catch (error) {
+        card.asked = undefined;
+        if (isAbort(error)) return;
+        card.fail(inWords(error), () => this.#explain([card]));
+      }
+    }
+  }
+}
+
+/** One sentence. */
+class Card {
+  /** @type {string | null} */
+  wanted = null; // the label to explain; null: the best one
+  /** @type {string | null | undefined} */
+  asked = undefined;
+  #info;
+  #pick;
+  #explanation = /** @type {any} */ (null);
+  #buttons = /** @type {Map<number, {button: HTMLElement, figure: HTMLElement}>} */ (new Map());
+  #scores = h("div");
+  #notice = h("div");
+  #table = h("div");
+  #about = h("p", { class: "soft about" });
+  #all = false;
+
+  /**
+   * @param {Item} item
+   * @param {number} place
+   * @param {any} info
+   * @param {(word: string) => void} pick
+   * @param {(card: Card) => void} explain
+   */
+  constructor(item, place, info, pick, explain) {
+    this.item = item;
+    this.#info = info;
+    this.#pick = pick;
+    const id = `sentence-${place + 1}`;
+    if (item.error) {
+      const words = item.error.code === "text_empty" ? "There is nothing to read in it." : sentence(item.error.message);
+      const head = h("h3", { id }, h("span", { class: "place" }, place + 1), " no answer");
+      this.element = h("article", { class: "card", "aria-labelledby": id }, head, h("p", {}, item.text.slice(0, 200)), notice(words));
+      return;
+    }
+    const details = h("details", {}, h("summary", {}, "Tokens as a table"), this.#table);
+    details.addEventListener("toggle", () => this.#writeTable(details.open));
+    this.element = h(
+      "article",
+      { class: "card", "aria-labelledby": id },
+      h("h3", { id }, h("span", { class: "place" }, place + 1), " ", ...this.#title()),
+      h("div", { class: "columns" }, h("div", {}, this.#tokens(place), this.#about, this.#notice, details), this.#aside(explain)),
+    );
+    this.writeUnder();
+    this.#writeScores();
+  }
+
+  #title() {
+    const { label, given } = this.item;
+    if (label === null) return [h("span", { class: "label none" }, "no label"), h("span", { class: "soft" }, " none reaches its threshold")];
+    const more = given.length > 1 && this.#info.problem_type === "multi_label" ? given.slice(1) : [];
+    return [
+      h("span", { class: "label" }, label),
+      h("span", { class: "score" }, percent(given[0].score)),
+      ...more.flatMap((other) => [h("span", { class: "label" }, other.label), h("span", { class: "score" }, percent(other.score))]),
+    ];
+  }
+
+  /** The tokens of the sentence, one stop in the tab order: arrows walk. @param {number} place */
+  #tokens(place) {
+    const { item } = this;
+    const points = codePoints(item.text);
+    const wordOf = new Map(item.words.flatMap((word) => word.places.map((at) => [at, word])));
+    const list = h("div", { class: "tokens", role: "toolbar", "aria-label": `Tokens of sentence ${place + 1}` });
+    let end = 0;
+    item.tokens.forEach((token, at) => {
+      const figure = h("small");
+      if (token.special) {
+        list.append(h("span", { class: "token special" }, token.text, figure));
+      } else {
+        const word = wordOf.get(at);
+        const joined = word && word.places[0] !== at;
+        const tail = word && word.places.at(-1) !== at;
+        const button = h(
+          "button",
+          {
+            type: "button",
+            class: `token${joined ? " joined" : ""}${tail ? " open" : ""}`,
+            tabindex: this.#buttons.size ? "-1" : "0",
+            onclick: () => this.#pick(word ? word.text : token.text),
+          },
+          h("span", {}, token.text),
+          figure,
+        );
+        list.append(button);
+        end = Math.max(end, token.end);
+        this.#buttons.set(at, { button, figure });
+      }
+    });
+    if (item.truncated) list.append(h("span", { class: "unread" }, ` ${count(points.length - end, "more character")} not read`));
+    list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, [...this.#buttons.values()].map(({ button }) => button)));
+    return list;
+  }
+
+  /** @param {(card: Card) => void} explain */
+  #aside(explain) {
+    const { item } = this;
+    const select = h(
+      "select",
+      {
+        onchange: () => {
+          this.wanted = select.value === "" ? null : JSON.parse(select.value);
+          this.#explanation = null;
+          this.#write();
+          explain(this);
+        },
+      },
+      h("option", { value: "" }, `the best: ${item.scores[0]?.label ?? "?"}`),
+      ...item.scores.slice(1).map(({ label }) => h("option", { value: JSON.stringify(label) }, label)),
+    );
+    return h("div", { class: "aside" }, this.#scores, h("label", { class: "explained" }, h("span", {}, "Importance for "), select));
+  }
+
+  #writeScores() {
+    const { scores, given } = this.item;
+    const thresholds = this.#info.thresholds;
+    const shown = this.#all ? scores : scores.slice(0, SHOWN);
+    const names = new Set(given.map(({ label }) => label));
+    const withheld = scores.length > given.length;
+    const rows = shown.map(({ label, score }) => {
+      const threshold = thresholds?.[this.#info.labels.indexOf(label)];
+      return h(
+        "li",
+        { class: names.has(label) && (withheld || label === this.item.label) ? "given" : null },
+        h("span", { class: "name" }, label),
+        h("span", { class: "figure" }, percent(score)),
+        h(
+          "span",
+          { class: "bar", "aria-hidden": "true" },
+          h("i", { style: { width: `${100 * score}%` } }),
+          threshold !== undefined && h("b", { style: { left: `${100 * threshold}%` } }),
+        ),
+        threshold !== undefined && h("span", { class: "soft threshold" }, `${names.has(label) ? "reaches" : "below"} its threshold, ${percent(threshold)}`),
+      );
+    });
+    const rest = scores.length - SHOWN;
+    const toggle =
+      rest > 0 &&
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet",
+          "aria-expanded": String(this.#all),
+          onclick: () => {
+            this.#all = !this.#all;
+            this.#writeScores();
+            this.#scores.querySelector("button")?.focus();
+          },
+        },
+        this.#all ? "Show fewer" : `Show all ${whole(scores.length)}`,
+      );
+    fill(this.#scores, h("ol", { class: "scores" }, ...rows), toggle);
+  }
+
+  /** @param {any} explanation */
+  explain(explanation) {
+    if (explanation.status !== "ok") {
+      this.fail(sentence(explanation.error.message));
+      return;
+    }
+    this.#explanation = explanation;
+    fill(this.#notice);
+    this.#write();
+  }
+
+  /** @param {string} words @param {(() => void) | null} [again] */
+  fail(words, again = null) {
+    fill(this.#notice, notice(words, again));
+  }
+
+  #write() {
+    const found = this.#explanation;
+    const most = found ? Math.max(FAINT, ...found.tokens.map((/** @type {any} */ token) => Math.abs(token.importance ?? 0))) : 1;
+    for (const [at, { button }] of this.#buttons) {
+      const importance = found?.tokens[at]?.importance ?? 0;
+      button.style.setProperty("--share", (Math.abs(importance) / most).toFixed(3));
+      button.classList.toggle("against", importance < 0);
+    }
+    this.#about.textContent = found ? summary(found) : "";
+    this.writeUnder();
+    this.#writeTable(this.#table.parentElement?.open);
+  }
+
+  writeUnder() {
+    const what = /** @type {any} */ (document.querySelector("input[name=under]:checked")).value;
+    for (const [at, { figure }] of this.#buttons) {
+      const { start, end, id } = this.item.tokens[at];
+      const importance = this.#explanation?.tokens[at]?.importance;
+      if (what === "offsets") figure.textContent = `${start}–${end}`;
+      else if (what === "id") figure.textContent = String(id);
+      else figure.textContent = typeof importance === "number" ? signed(importance) : "·";
+    }
+  }
+
+  /** @param {boolean | undefined} open */
+  #writeTable(open) {
+    if (!open) return;
+    const found = this.#explanation;
+    const figure = (/** @type {number | null | undefined} */ value, digits = 4) => (typeof value === "number" ? signed(value, digits) : "–");
+    const rows = this.item.tokens.map((token, at) =>
+      h(
+        "tr",
+        {},
+        h("th", { scope: "row" }, token.text),
+        h("td", {}, token.id),
+        h("td", {}, token.special ? "–" : `${token.start} to ${token.end}`),
+        h("td", {}, figure(found?.tokens[at]?.importance)),
+        h("td", {}, figure(found?.tokens[at]?.weight_of_evidence, 3)),
+      ),
+    );
+    const label = found ? `Importance is for ${found.label}.` : "Importance has not come yet.";
+    const heads = ["Token", "Id", "Characters", "Importance", "Log-odds"].map((name) => h("th", { scope: "col" }, name));
+    const caption = `${label} Log-odds: the change of ln(p / (1 − p)). Special tokens are never left out.`;
+    fill(
+      this.#table,
+      h(
+        "div",
+        { class: "wide", tabindex: "0", role: "region", "aria-label": "Tokens as a table" },
+        h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows)),
+      ),
+    );
+  }
+}
+
+/** What the figures say, in words. @param {any} found */
+function summary(found) {
+  const real = found.tokens.filter((/** @type {any} */ token) => typeof token.importance === "number");
+  if (!real.length) return "";
+  const most = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance > one.importance ? other : one));
+  const least = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance < one.importance ? other : one));
+  const speaks = most.importance > 0.0005 ? `Most for it speaks “${most.text}”: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is as probable.";
+  const against = least.importance < -0.0005 ? ` Most against it: “${least.text}”, without which it is ${percent(Math.min(1, found.score - least.importance))}.` : "";
+  return `${found.label} has ${percent(found.score)}. ${speaks}${against}`;
+}
+
+/** @param {KeyboardEvent} event @param {HTMLElement[]} buttons */
+function walk(event, buttons) {
+  const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+  if (at < 0 || to === undefined || !buttons[to]) return;
+  event.preventDefault();
+  buttons[at].tabIndex = -1;
+  buttons[to].tabIndex = 0;
+  buttons[to].focus();
+}

@@ -1,0 +1,58 @@
+/** Vectors in a plane. */
+
+import { percent } from "./figures.js";
+import { svg } from "./dom.js";
+
+/** @typedef {{x: number, y: number, name: string, kind: "type" | "token" | "other", note: string}} Point */
+
+const [WIDTH, HEIGHT, MARGIN] = [420, 340, 34];
+
+/**
+ * Draw points, each with its name; both axes have one scale, so that distances are what they look.
+ *
+ * @param {string} title
+ * @param {Point[]} points
+ * @param {[number, number]} shares Of the variance, by axis.
+ */
+export function scatter(title, points, shares) {
+  const [xs, ys] = [points.map(({ x }) => x), points.map(({ y }) => y)];
+  const middle = [(Math.min(...xs) + Math.max(...xs)) / 2, (Math.min(...ys) + Math.max(...ys)) / 2];
+  const [wide, high] = [Math.max(...xs) - Math.min(...xs), Math.max(...ys) - Math.min(...ys)];
+  const scale = Math.min((WIDTH - 3 * MARGIN) / (wide || 1e-9), (HEIGHT - 2.6 * MARGIN) / (high || 1e-9), 1e6);
+  const x = (/** @type {number} */ value) => WIDTH / 2 + (wide || high ? (value - middle[0]) * scale : 0);
+  const y = (/** @type {number} */ value) => HEIGHT / 2 - (wide || high ? (value - middle[1]) * scale : 0);
+  const order = { other: 0, token: 1, type: 2 };
+  const drawn = points.map((point) => ({ ...point, left: x(point.x), top: y(point.y) }));
+  /** @type {{left: number, top: number}[]} */
+  const named = [];
+  return svg(
+    "svg",
+    { class: "plane", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title },
+    svg("rect", { class: "field", x: 0.5, y: 0.5, width: WIDTH - 1, height: HEIGHT - 1, rx: 8 }),
+    svg("text", { class: "axis", x: WIDTH / 2, y: HEIGHT - 10, "text-anchor": "middle" }, `first axis: ${percent(shares[0])} of the variance`),
+    svg(
+      "text",
+      { class: "axis", x: 18, y: HEIGHT / 2, "text-anchor": "middle", transform: `rotate(-90 18 ${HEIGHT / 2})` },
+      `second axis: ${percent(shares[1])}`,
+    ),
+    ...[...drawn]
+      .sort((one, other) => order[one.kind] - order[other.kind])
+      .map(({ left, top, kind, note }) => mark(kind, left, top, note)),
+    ...drawn
+      .filter(({ kind }) => kind !== "other")
+      .map(({ left, top, name, kind }) => {
+        // Names of points that lie on each other go below each other.
+        while (named.some((other) => Math.abs(other.left - left) < 26 && Math.abs(other.top - top) < 13)) top += 13;
+        named.push({ left, top });
+        const end = left > WIDTH - 2 * MARGIN;
+        return svg("text", { class: `name ${kind}`, x: left + (end ? -11 : 11), y: top + 4, "text-anchor": end ? "end" : "start" }, name);
+      }),
+  );
+}
+
+/** @param {string} kind @param {number} left @param {number} top @param {string} note */
+function mark(kind, left, top, note) {
+  const title = svg("title", {}, note);
+  if (kind !== "type") return svg("circle", { class: kind, cx: left, cy: top, r: kind === "token" ? 6 : 2.5 }, title);
+  return svg("path", { class: kind, d: `M${left} ${top - 8}l8 8-8 8-8-8z` }, title);
+}
