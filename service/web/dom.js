@@ -65,6 +65,16 @@ export function the(id) {
 }
 
 /**
+ * Return a name that may be broken where it is joined, so that it fits narrow places.
+ *
+ * @param {string} name
+ * @returns {Child[]}
+ */
+export function breakable(name) {
+  return name.split(/(?<=[_/.:-])/u).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
+}
+
+/**
  * Say something to screen readers, once the voice is free; what was said last is not said again.
  *
  * @param {string} words

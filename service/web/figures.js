@@ -15,9 +15,9 @@ export const count = (value, one, many = `${one}s`) => `${whole(value)} ${value 
  */
 export function percent(value) {
   const shown = (100 * value).toFixed(1);
-  if (shown === "100.0" && value < 1) return "> 99.9 %";
-  if (shown === "0.0" && value > 0) return "< 0.1 %";
-  return `${shown} %`;
+  if (shown === "100.0" && value < 1) return ">\u00a099.9\u00a0%";
+  if (shown === "0.0" && value > 0) return "<\u00a00.1\u00a0%";
+  return `${shown}\u00a0%`;
 }
 
 /** A cosine, with a real minus. @param {number} value */

@@ -3,6 +3,8 @@
 import { cosine, cosineShort } from "./figures.js";
 import { h } from "./dom.js";
 
+const ROOMY = 8; // columns whose names fit side by side
+
 /** @typedef {{name: string, note?: string}} Head */
 
 /**
@@ -17,7 +19,7 @@ import { h } from "./dom.js";
 export function heatmap(caption, down, across, values, { framed = () => false } = {}) {
   const table = h(
     "table",
-    { class: "heat" },
+    { class: `heat${across.length > ROOMY ? " long" : ""}` },
     h("caption", {}, caption),
     h("thead", {}, h("tr", {}, h("td"), ...across.map((head) => h("th", { scope: "col" }, titled(head))))),
     h(

@@ -1,7 +1,7 @@
 /** A card for each sentence: its label, every score, its tokens, and what each of them contributed. */
 
 import { isAbort, patiently } from "./api.js";
-import { fill, h, the } from "./dom.js";
+import { breakable, fill, h, the } from "./dom.js";
 import { count, percent, signed, whole } from "./figures.js";
 import { notice, sentence, words as inWords } from "./notice.js";
 import { codePoints } from "./text.js";
@@ -10,6 +10,8 @@ import { codePoints } from "./text.js";
 
 const SHOWN = 5; // labels, until all are asked for
 const FAINT = 0.02; // a change of probability below which no token is coloured in full
+
+const SHOWN_AS_ZERO = 0.0005;
 
 export class Labels {
   #service;
@@ -110,7 +112,7 @@ class Card {
     const id = `sentence-${place + 1}`;
     if (item.error) {
       const words = item.error.code === "text_empty" ? "There is nothing to read in it." : sentence(item.error.message);
-      const head = h("h3", { id }, h("span", { class: "place" }, place + 1), " no answer");
+      const head = h("h3", { id }, h("span", { class: "place" }, place + 1), h("span", { class: "verdict" }, " no answer"));
       this.element = h("article", { class: "card", "aria-labelledby": id }, head, h("p", {}, item.text.slice(0, 200)), notice(words));
       return;
     }
@@ -119,7 +121,7 @@ class Card {
     this.element = h(
       "article",
       { class: "card", "aria-labelledby": id },
-      h("h3", { id }, h("span", { class: "place" }, place + 1), " ", ...this.#title()),
+      h("h3", { id }, h("span", { class: "place" }, place + 1), " ", h("span", { class: "verdict" }, ...this.#title())),
       h("div", { class: "columns" }, h("div", {}, this.#tokens(place), this.#about, this.#notice, details), this.#aside(explain)),
     );
     this.writeUnder();
@@ -131,9 +133,9 @@ class Card {
     if (label === null) return [h("span", { class: "label none" }, "no label"), h("span", { class: "soft" }, " none reaches its threshold")];
     const more = given.length > 1 && this.#info.problem_type === "multi_label" ? given.slice(1) : [];
     return [
-      h("span", { class: "label" }, label),
+      h("span", { class: "label" }, ...breakable(label)),
       h("span", { class: "score" }, percent(given[0].score)),
-      ...more.flatMap((other) => [h("span", { class: "label" }, other.label), h("span", { class: "score" }, percent(other.score))]),
+      ...more.flatMap((other) => [h("span", { class: "label" }, ...breakable(other.label)), h("span", { class: "score" }, percent(other.score))]),
     ];
   }
 
@@ -203,7 +205,7 @@ class Card {
       return h(
         "li",
         { class: names.has(label) && (withheld || label === this.item.label) ? "given" : null },
-        h("span", { class: "name" }, label),
+        h("span", { class: "name" }, ...breakable(label)),
         h("span", { class: "figure" }, percent(score)),
         h(
           "span",
@@ -256,7 +258,7 @@ class Card {
     for (const [at, { button }] of this.#buttons) {
       const importance = found?.tokens[at]?.importance ?? 0;
       button.style.setProperty("--share", (Math.abs(importance) / most).toFixed(3));
-      button.classList.toggle("against", importance < 0);
+      button.classList.toggle("against", importance < -SHOWN_AS_ZERO);
     }
     this.#about.textContent = found ? summary(found) : "";
     this.writeUnder();
@@ -310,8 +312,8 @@ function summary(found) {
   if (!real.length) return "";
   const most = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance > one.importance ? other : one));
   const least = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance < one.importance ? other : one));
-  const speaks = most.importance > 0.0005 ? `Most for it speaks “${most.text}”: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is as probable.";
-  const against = least.importance < -0.0005 ? ` Most against it: “${least.text}”, without which it is ${percent(Math.min(1, found.score - least.importance))}.` : "";
+  const speaks = most.importance > SHOWN_AS_ZERO ? `Most for it speaks “${most.text}”: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is as probable.";
+  const against = least.importance < -SHOWN_AS_ZERO ? ` Most against it: “${least.text}”, without which it is ${percent(Math.min(1, found.score - least.importance))}.` : "";
   return `${found.label} has ${percent(found.score)}. ${speaks}${against}`;
 }
 

@@ -1,6 +1,6 @@
 /** What the model is, from what the service says of it. */
 
-import { fill, h, the } from "./dom.js";
+import { breakable, fill, h, the } from "./dom.js";
 import { count, percent, whole } from "./figures.js";
 
 const PAIRS_BASE = new Set(["minilm", "sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"]);
@@ -61,7 +61,7 @@ function card(info, main) {
     ...origin(info),
     h("h3", {}, "Measured on"),
     Object.keys(info.metrics).length ? metricsTable(info.metrics) : h("p", {}, "No labelled rows were given, so nothing was measured."),
-    h("h3", {}, `Labels`),
+    h("h3", {}, "Labels"),
     labels(info),
     h("h3", {}, "What one request may hold"),
     h(
@@ -86,7 +86,7 @@ function origin(info) {
     h(
       "p",
       {},
-      "Its base, all-MiniLM-L6-v2, learnt from unlabelled text by predicting masked words, was distilled into 6 layers of 384 numbers, and was then trained further on pairs of sentences that belong together. ",
+      "Its base, all-MiniLM-L6-v2, comes from a BERT that learnt to predict masked words in unlabelled text. It was distilled into a small model, which was then trained further on pairs of sentences that belong together. ",
       "So what these vectors show is not the work of masked words alone.",
     ),
   ];
@@ -97,7 +97,7 @@ function labels({ labels, thresholds }) {
   return h(
     "ul",
     { class: "names" },
-    ...labels.map((/** @type {string} */ label, /** @type {number} */ i) => h("li", {}, label, thresholds && h("span", { class: "soft" }, ` from ${percent(thresholds[i])}`))),
+    ...labels.map((/** @type {string} */ label, /** @type {number} */ i) => h("li", {}, ...breakable(label), thresholds && h("span", { class: "soft" }, ` from ${percent(thresholds[i])}`))),
   );
 }
 

@@ -6,6 +6,7 @@ import { svg } from "./dom.js";
 /** @typedef {{x: number, y: number, name: string, kind: "type" | "token" | "other", note: string}} Point */
 
 const [WIDTH, HEIGHT, MARGIN] = [420, 340, 34];
+const LETTER = 7.5; // pixels, about
 
 /**
  * Draw points, each with its name; both axes have one scale, so that distances are what they look.
@@ -23,8 +24,6 @@ export function scatter(title, points, shares) {
   const y = (/** @type {number} */ value) => HEIGHT / 2 - (wide || high ? (value - middle[1]) * scale : 0);
   const order = { other: 0, token: 1, type: 2 };
   const drawn = points.map((point) => ({ ...point, left: x(point.x), top: y(point.y) }));
-  /** @type {{left: number, top: number}[]} */
-  const named = [];
   return svg(
     "svg",
     { class: "plane", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title },
@@ -38,16 +37,42 @@ export function scatter(title, points, shares) {
     ...[...drawn]
       .sort((one, other) => order[one.kind] - order[other.kind])
       .map(({ left, top, kind, note }) => mark(kind, left, top, note)),
-    ...drawn
-      .filter(({ kind }) => kind !== "other")
-      .map(({ left, top, name, kind }) => {
-        // Names of points that lie on each other go below each other.
-        while (named.some((other) => Math.abs(other.left - left) < 26 && Math.abs(other.top - top) < 13)) top += 13;
-        named.push({ left, top });
-        const end = left > WIDTH - 2 * MARGIN;
-        return svg("text", { class: `name ${kind}`, x: left + (end ? -11 : 11), y: top + 4, "text-anchor": end ? "end" : "start" }, name);
-      }),
+    ...placed(drawn.filter(({ kind }) => kind !== "other")).map(({ name, kind, at }) =>
+      svg("text", { class: `name ${kind}`, x: at.x, y: at.y, "text-anchor": at.anchor }, name),
+    ),
   );
+}
+
+/**
+ * Find a place for each name beside its point, where no other point or name is, as far as there is one.
+ *
+ * @template {{left: number, top: number, name: string}} P
+ * @param {P[]} points
+ * @returns {(P & {at: {x: number, y: number, anchor: string}})[]}
+ */
+function placed(points) {
+  const boxes = points.map(({ left, top }) => ({ left: left - 7, right: left + 7, top: top - 7, bottom: top + 7 }));
+  return points.map((point) => {
+    const { left, top, name } = point;
+    const width = LETTER * name.length;
+    const choices = [
+      { x: left + 11, y: top + 4, anchor: "start", from: left + 11 },
+      { x: left - 11, y: top + 4, anchor: "end", from: left - 11 - width },
+      { x: left, y: top - 11, anchor: "middle", from: left - width / 2 },
+      { x: left, y: top + 20, anchor: "middle", from: left - width / 2 },
+    ].map((at) => ({ at, box: { left: at.from, right: at.from + width, top: at.y - 10, bottom: at.y + 2 } }));
+    const free = choices.find(({ box }) => box.right < WIDTH - 4 && boxes.every((other) => !overlap(box, other)));
+    const { at, box } = free ?? choices[0];
+    boxes.push(box);
+    return { ...point, at };
+  });
+}
+
+/** @typedef {{left: number, right: number, top: number, bottom: number}} Box */
+
+/** @param {Box} one @param {Box} other */
+function overlap(one, other) {
+  return one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
 }
 
 /** @param {string} kind @param {number} left @param {number} top @param {string} note */

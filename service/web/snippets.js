@@ -47,14 +47,20 @@ function json(body) {
 
 /** @param {any} value */
 function valueOf(value) {
-  if (!Array.isArray(value) || !value.length) return JSON.stringify(value);
+  if (!Array.isArray(value) || isShort(value)) return JSON.stringify(value);
   return `[\n${value.map((item) => `    ${JSON.stringify(item)}`).join(",\n")}\n  ]`;
+}
+
+/** Whether strings fit a line with what stands before them. @param {any[]} value */
+function isShort(value) {
+  return JSON.stringify(value).length < 30;
 }
 
 /** JSON as Python: the strings of one are strings of the other. @param {any} value @returns {string} */
 function literal(value, indent = "    ") {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value) && isShort(value)) return JSON.stringify(value);
   if (Array.isArray(value)) return block("[", "]", value.map((item) => literal(item, `${indent}    `)), indent);
   if (typeof value !== "object") return JSON.stringify(value);
   const fields = Object.entries(value).map(([name, of]) => `${JSON.stringify(name)}: ${literal(of, `${indent}    `)}`);

@@ -21,8 +21,8 @@ const SAME = 0.9995; // shown as 1.000
 
 export class Types {
   #service;
-  /** @type {Item[]} */
-  #items = [];
+  /** @type {Item[] | null} */
+  #items = null; // nothing was read yet
   #word = "";
   #visible = false;
   #stale = true;
@@ -63,6 +63,7 @@ export class Types {
   }
 
   async #look() {
+    if (!this.#items) return;
     this.#asking.abort();
     this.#asking = new AbortController();
     const { signal } = this.#asking;
