@@ -54,11 +54,11 @@ async function read(delay = 0) {
   current.abort();
   current = new AbortController();
   const { signal } = current;
+  the("reading").textContent = "Reading…";
   try {
     if (delay) await pause(delay, signal);
     const lines = sentences(field.value);
     const texts = lines.slice(0, MOST);
-    the("reading").textContent = texts.length ? "Reading…" : "";
     the("cards").setAttribute("aria-busy", "true");
     const ask = async () => {
       info ??= await learn(signal);
@@ -71,7 +71,7 @@ async function read(delay = 0) {
     show(items, lines.length, performance.now() - started);
   } catch (error) {
     if (isAbort(error)) return;
-    the("reading").textContent = "";
+    the("reading").textContent = the("cards").children.length ? "What is shown was read before." : "";
     if (error.status === 401) {
       complain(inWords(error), () => {
         service.mayAskAgain();
@@ -96,7 +96,7 @@ function show(items, lines, took) {
   const more = lines > items.length ? ` The first ${MOST} of ${whole(lines)} are read here; the others fit a CSV file.` : "";
   the("reading").textContent = items.length ? `${count(items.length, "sentence")} read in ${whole(Math.max(1, Math.round(took)))} ms.${more}` : "Nothing to read yet.";
   labels.show(items, info);
-  types.show(items.filter((item) => !item.error));
+  types.show(items, info);
   compare.show(items);
   code.show(items.map(({ text }) => text));
   announce(told(items));
@@ -139,6 +139,9 @@ the("key-forget").addEventListener("click", () => {
   field.focus();
 });
 field.addEventListener("input", () => read(TYPING_ENDS));
+
+// A file that misses its place is not to take the page's.
+for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
 
 // A browser that comes back to the page may have kept what was typed.
 if (!field.value) field.value = EXAMPLES[0].text;

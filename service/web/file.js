@@ -27,6 +27,7 @@ export class File {
   constructor(service) {
     this.#service = service;
     const input = the("upload");
+    input.addEventListener("click", () => (input.value = "")); // a file that was mended may be chosen again
     input.addEventListener("change", () => input.files.length && this.#open(input.files[0]));
     const drop = the("drop");
     for (const name of ["dragenter", "dragover"]) {

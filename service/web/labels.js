@@ -97,6 +97,7 @@ class Card {
   #table = h("div");
   #about = h("p", { class: "soft about" });
   #all = false;
+  #place;
 
   /**
    * @param {Item} item
@@ -107,6 +108,7 @@ class Card {
    */
   constructor(item, place, info, pick, explain) {
     this.item = item;
+    this.#place = place;
     this.#info = info;
     this.#pick = pick;
     const id = `sentence-${place + 1}`;
@@ -178,9 +180,11 @@ class Card {
   /** @param {(card: Card) => void} explain */
   #aside(explain) {
     const { item } = this;
+    const id = `explained-${this.#place + 1}`;
     const select = h(
       "select",
       {
+        id,
         onchange: () => {
           this.wanted = select.value === "" ? null : JSON.parse(select.value);
           this.#explanation = null;
@@ -191,7 +195,7 @@ class Card {
       h("option", { value: "" }, `the best: ${item.scores[0]?.label ?? "?"}`),
       ...item.scores.slice(1).map(({ label }) => h("option", { value: JSON.stringify(label) }, label)),
     );
-    return h("div", { class: "aside" }, this.#scores, h("label", { class: "explained" }, h("span", {}, "Importance for "), select));
+    return h("div", { class: "aside" }, this.#scores, h("label", { class: "explained", for: id }, "Importance for"), select);
   }
 
   #writeScores() {
@@ -299,7 +303,7 @@ class Card {
       this.#table,
       h(
         "div",
-        { class: "wide", tabindex: "0", role: "region", "aria-label": "Tokens as a table" },
+        { class: "wide", tabindex: "0", role: "region", "aria-label": `Tokens of sentence ${this.#place + 1} as a table` },
         h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows)),
       ),
     );
@@ -312,8 +316,8 @@ function summary(found) {
   if (!real.length) return "";
   const most = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance > one.importance ? other : one));
   const least = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance < one.importance ? other : one));
-  const speaks = most.importance > SHOWN_AS_ZERO ? `Most for it speaks “${most.text}”: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is as probable.";
-  const against = least.importance < -SHOWN_AS_ZERO ? ` Most against it: “${least.text}”, without which it is ${percent(Math.min(1, found.score - least.importance))}.` : "";
+  const speaks = most.importance > SHOWN_AS_ZERO ? `“${most.text}” speaks for it most: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is no less probable.";
+  const against = least.importance < -SHOWN_AS_ZERO ? ` “${least.text}” speaks against it most: without it, ${percent(Math.min(1, found.score - least.importance))}.` : "";
   return `${found.label} has ${percent(found.score)}. ${speaks}${against}`;
 }
 

@@ -1,5 +1,6 @@
 /** What the service says of sentences: each is asked about once for a version of the model. */
 
+import { chunks } from "./batch.js";
 import { words } from "./text.js";
 import { rows } from "./vectors.js";
 
@@ -39,14 +40,14 @@ export class Reading {
    * Read sentences.
    *
    * @param {string[]} texts
-   * @param {{thresholds: boolean}} model `thresholds`: whether it may withhold labels, whose scores are asked for apart.
+   * @param {any} info What the model is, and what one request may hold.
    * @param {AbortSignal} signal
    * @returns {Promise<Item[]>} In the order given.
    */
-  async read(texts, model, signal) {
+  async read(texts, info, signal) {
     for (;;) {
       const missing = [...new Set(texts)].filter((text) => !this.#known.has(text));
-      const fresh = missing.length ? await this.#ask(missing, model, signal) : [];
+      const fresh = missing.length ? await this.#ask(missing, info, signal) : [];
       const found = new Map(fresh.map((item) => [item.text, item]));
       const items = texts.map((text) => found.get(text) ?? this.#known.get(text));
       this.#keep(fresh, texts);
@@ -55,16 +56,22 @@ export class Reading {
     }
   }
 
-  async #ask(/** @type {string[]} */ texts, /** @type {{thresholds: boolean}} */ model, /** @type {AbortSignal} */ signal) {
-    const [analysis, all] = await Promise.all([
-      this.#service.analyze(texts, signal),
-      model.thresholds ? this.#service.classify(texts, { threshold: 0 }, signal) : null,
-    ]);
-    if (analysis.model && analysis.model.version !== this.version) {
-      this.#known.clear();
-      this.version = analysis.model.version;
+  async #ask(/** @type {string[]} */ texts, /** @type {any} */ info, /** @type {AbortSignal} */ signal) {
+    const withholds = info.thresholds || info.problem_type === "multi_label";
+    /** @type {Item[]} */
+    const items = [];
+    for (const part of chunks(texts, info)) {
+      const [analysis, all] = await Promise.all([
+        this.#service.analyze(part, signal),
+        withholds ? this.#service.classify(part, { threshold: 0 }, signal) : null, // the labels that it does not give
+      ]);
+      if (analysis.model && analysis.model.version !== this.version) {
+        this.#known.clear();
+        this.version = analysis.model.version;
+      }
+      items.push(...part.map((text, i) => itemOf(text, analysis.results[i], all?.results[i])));
     }
-    return texts.map((text, i) => itemOf(text, analysis.results[i], all?.results[i]));
+    return items;
   }
 
   #keep(/** @type {Item[]} */ fresh, /** @type {string[]} */ wanted) {

@@ -44,7 +44,7 @@ export function scatter(title, points, shares) {
 }
 
 /**
- * Find a place for each name beside its point, where no other point or name is, as far as there is one.
+ * Find a place for each name beside its point, where no other point or name is; a name without one is left out.
  *
  * @template {{left: number, top: number, name: string}} P
  * @param {P[]} points
@@ -52,7 +52,7 @@ export function scatter(title, points, shares) {
  */
 function placed(points) {
   const boxes = points.map(({ left, top }) => ({ left: left - 7, right: left + 7, top: top - 7, bottom: top + 7 }));
-  return points.map((point) => {
+  return points.flatMap((point) => {
     const { left, top, name } = point;
     const width = LETTER * name.length;
     const choices = [
@@ -62,9 +62,9 @@ function placed(points) {
       { x: left, y: top + 20, anchor: "middle", from: left - width / 2 },
     ].map((at) => ({ at, box: { left: at.from, right: at.from + width, top: at.y - 10, bottom: at.y + 2 } }));
     const free = choices.find(({ box }) => box.right < WIDTH - 4 && boxes.every((other) => !overlap(box, other)));
-    const { at, box } = free ?? choices[0];
-    boxes.push(box);
-    return { ...point, at };
+    if (!free) return [];
+    boxes.push(free.box);
+    return [{ ...point, at: free.at }];
   });
 }
 

@@ -1,8 +1,9 @@
 /** One word: the row of its type, and the vector of each of its tokens in the sentences. */
 
 import { isAbort } from "./api.js";
+import { chunks } from "./batch.js";
 import { fill, h, the } from "./dom.js";
-import { cosine as shown, count, listed, percent } from "./figures.js";
+import { cosine as shown, count, listed, percent, whole } from "./figures.js";
 import { heatmap } from "./heatmap.js";
 import { notice, sentence, words as inWords } from "./notice.js";
 import { scatter } from "./scatter.js";
@@ -12,17 +13,20 @@ import { cosine, cosines, mean, plane, rows, spread, unit } from "./vectors.js";
 /** @typedef {import("./reading.js").Item} Item */
 /** @typedef {import("./text.js").Word} Word */
 /** @typedef {{item: Item, word: Word, sentence: number, vector: Float64Array, name: string}} Use */
-/** @typedef {{pieces: {text: string, id: number}[], row: Float64Array}} Type */
+/** @typedef {{pieces: {text: string, id: number}[], row: Float64Array, unknown: boolean}} Type */
 
 const MOST_USES = 60; // of a word that are drawn
 const MOST_OTHERS = 400; // tokens in the background
 const SUGGESTED = 8;
 const SAME = 0.9995; // shown as 1.000
+const MANY = 8; // uses that are listed at full length
+const RARE = ["🧿", "龘"]; // in hardly any vocabulary: where both are one and the same type, it is that of all unknown words
 
 export class Types {
   #service;
   /** @type {Item[] | null} */
   #items = null; // nothing was read yet
+  #info = /** @type {any} */ (null);
   #word = "";
   #visible = false;
   #stale = true;
@@ -49,9 +53,10 @@ export class Types {
     if (this.#visible) this.#look();
   }
 
-  /** @param {Item[]} items */
-  show(items) {
+  /** @param {Item[]} items @param {any} info */
+  show(items, info) {
     this.#items = items;
+    this.#info = info;
     this.#stale = true;
     if (this.#visible) this.#look();
   }
@@ -79,11 +84,10 @@ export class Types {
     const uses = all.slice(0, MOST_USES);
     the("senses").setAttribute("aria-busy", "true");
     try {
-      // Looked up once as it was typed and once at every place: that the row is the same is measured, not assumed.
-      const { results } = await this.#service.types([word, ...uses.map((use) => use.word.text)], signal);
-      const bad = results.find((/** @type {any} */ result) => result.status !== "ok");
-      if (bad) fill(the("senses"), notice(sentence(bad.error.message)));
-      else this.#draw(word, uses, all.length, results.map(typeOf));
+      const found = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
+      const typed = found.get(word);
+      if (typed.error) fill(the("senses"), notice(sentence(typed.error.message)));
+      else this.#draw(word, uses, all.length, [typed, ...uses.map((use) => typeAt(use, found) ?? typed)]);
     } catch (error) {
       if (isAbort(error)) return;
       this.#stale = true;
@@ -91,6 +95,19 @@ export class Types {
     } finally {
       if (!signal.aborted) the("senses").removeAttribute("aria-busy");
     }
+  }
+
+  /** Look words up. @param {string[]} words @param {AbortSignal} signal @returns {Promise<Map<string, any>>} */
+  async #types(words, signal) {
+    const found = new Map();
+    for (const part of chunks([...new Set(words)], this.#info)) {
+      const { results } = await this.#service.types(part, signal);
+      part.forEach((word, i) => found.set(word, results[i].status === "ok" ? typeOf(results[i]) : results[i]));
+    }
+    const [one, other] = RARE.map((word) => found.get(word).pieces);
+    const unknown = one?.length === 1 && other?.length === 1 && one[0].id === other[0].id ? one[0].id : null;
+    for (const type of found.values()) type.unknown = type.pieces?.some((/** @type {any} */ piece) => piece.id === unknown) ?? false;
+    return found;
   }
 
   #suggest() {
@@ -126,8 +143,13 @@ export class Types {
         tile("Tokens, on average", between ? shown(between.mean) : "–", between ? `cosine over ${count((uses.length * (uses.length - 1)) / 2, "pair")}` : "needs two of them"),
         tile("Tokens, most alike", between ? shown(between.most.value) : "–", between ? `cosine of ${pairName(uses, between.most.pair)}` : "needs two of them"),
       ),
-      total > uses.length && h("p", { class: "soft" }, `Of ${total} places the first ${uses.length} are shown.`),
-      uses.length > 0 && h("ol", { class: "uses", "aria-label": `Where “${word}” stands` }, ...uses.map(context)),
+      total > uses.length && h("p", { class: "soft" }, `Of ${whole(total)} places the first ${uses.length} are shown.`),
+      uses.length > 0 &&
+        h(
+          "div",
+          uses.length > MANY ? { class: "wide", tabindex: "0", role: "region", "aria-label": `Where “${word}” stands` } : {},
+          h("ol", { class: "uses" }, ...uses.map(context)),
+        ),
       uses.length > 0 &&
         h(
           "div",
@@ -221,21 +243,42 @@ export function usesOf(word, items) {
 
 /** @param {any} result @returns {Type} */
 function typeOf(result) {
-  return { pieces: result.tokens, row: mean(rows(result.type_embeddings)) };
+  return { pieces: result.tokens, row: mean(rows(result.type_embeddings)), unknown: false };
+}
+
+/**
+ * What to look up for a word in its sentence: in some vocabularies the space before a word is part of it.
+ *
+ * @param {Use} use
+ */
+const spellings = ({ word }) => [word.text, ` ${word.text}`];
+
+/**
+ * Return the type that a word has in its sentence: the one of the very pieces that stand there.
+ *
+ * @param {Use} use
+ * @param {Map<string, any>} found
+ * @returns {Type | undefined}
+ */
+function typeAt(use, found) {
+  const ids = use.word.places.map((place) => use.item.tokens[place].id).join();
+  const types = spellings(use).map((spelling) => found.get(spelling));
+  return types.find((type) => type.pieces?.map((/** @type {any} */ piece) => piece.id).join() === ids);
 }
 
 /**
  * Say what was measured: every word of it follows from the figures.
  *
  * @param {string} word
- * @param {{pieces: {text: string}[]}} type
+ * @param {{pieces: {text: string}[], unknown: boolean}} type
  * @param {number[][]} typeRows Cosines of the rows, as typed first, then at each place.
  * @param {number[][]} tokens Cosines of the token vectors.
  */
 export function measured(word, type, typeRows, tokens) {
   const name = `“${word}”`;
   const pieces = type.pieces.length;
-  const made = pieces > 1 ? ` It is made of ${pieces} pieces (${listed(type.pieces.map(({ text }) => text))}), so every vector here is the mean over them.` : "";
+  const strange = type.unknown ? ` The model does not know ${pieces > 1 ? "all of it" : "it"}: it has the row of every unknown word.` : "";
+  const made = strange + (pieces > 1 ? ` It is made of ${pieces} pieces (${listed(type.pieces.map(({ text }) => text))}), so every vector here is the mean over them.` : "");
   if (!tokens.length) return `${name} stands in none of the sentences. It has a type row all the same; write it into a sentence to see what becomes of it.${made}`;
   const same = /** @type {any} */ (spread(typeRows)).least.value;
   const begins =
