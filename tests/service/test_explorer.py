@@ -24,7 +24,6 @@ from tests.support import make_base, serving, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is missing: `make setup`")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: `make setup`")
@@ -161,8 +160,8 @@ def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport):
                 expect(tab.get_by_role("button", name="Download as CSV")).to_be_visible()
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
         # All views at once: a run of axe takes a second whatever it looks at.
-        shown = "[...document.querySelectorAll('[role=tabpanel], details')].forEach((e) => { e.hidden = false; e.open = true; })"
-        tab.evaluate(shown)
+        every = "document.querySelectorAll('[role=tabpanel], details')"
+        tab.evaluate(f"{every}.forEach((part) => {{ part.hidden = false; part.open = true; }})")
         for colours in ("light", "dark"):
             tab.emulate_media(color_scheme=colours)
             assert flaws(tab) == [], colours
@@ -202,17 +201,11 @@ def test_labels_and_importance_are_those_of_the_service(browser, server, client)
             if not token["special"]:
                 assert figure(row[4]) == pytest.approx(token["weight_of_evidence"], abs=6e-4)
 
-
-def test_another_label_is_explained_when_it_is_chosen(browser, server, client):
-    text = "where is the refund on my card"
-    other = ask(client, "classify", inputs=text)[0]["scores"][1]["label"]
-    (reason,) = ask(client, "explain", inputs=text, label=other)
-    with opened(browser, server) as tab:
-        write(tab, text)
-        explained(tab)
-        tab.get_by_label("Importance for").select_option(label=other)
-        expect(tab.locator(".about")).to_contain_text(f"{other} has")
-        shown = [figure(text) for text in tab.locator("button.token small").all_inner_texts()]
+        other = analyzed[0]["scores"][1]["label"]
+        (reason,) = ask(client, "explain", inputs=texts[:1], label=other)
+        first.get_by_label("Importance for").select_option(label=other)
+        expect(first.locator(".about")).to_contain_text(f"{other} has")
+        shown = [figure(text) for text in first.locator("button.token small").all_inner_texts()]
         assert shown == pytest.approx([t["importance"] for t in reason["tokens"] if not t["special"]], abs=5.1e-4)
 
 
@@ -375,24 +368,25 @@ def test_two_sentences_are_compared_token_by_token(browser, server, client):
         np.testing.assert_allclose(figures(heat), expected.T, atol=5.1e-3)
 
 
-@pytest.mark.parametrize("route", ["classify", "explain"])
-def test_what_is_copied_runs(browser, server, client, route):
+def test_what_is_copied_runs(browser, server, client):
     """Quotes, backslashes, the end of a here-document and other scripts stand in the sentences."""
     texts = ['it\'s "my" $HOME `card` \\ $(id)', "JSON", EMOJI]
+    bodies = {"classify": {"inputs": texts, "top_k": 3}, "explain": {"inputs": texts}, "types": {"inputs": ["bank"]}}
     with opened(browser, server, view="code", permissions=["clipboard-read", "clipboard-write"]) as tab:
         write(tab, *texts)
-        tab.get_by_label("Ask for").select_option(route)
-        copied = {}
-        for name in ("curl", "python"):
-            tab.get_by_role("button", name=f"Copy as {name}", exact=False).click()
-            expect(tab.locator(f"#copy-{name}")).to_have_text("Copied")
-            copied[name] = tab.evaluate("navigator.clipboard.readText()")
-            assert copied[name] == tab.locator(f"#{name}").text_content()
-    expected = ask(client, route, inputs=texts, **({"top_k": 3} if route == "classify" else {}))
-    answer = subprocess.run(["bash", "-c", copied["curl"]], capture_output=True, check=True).stdout
-    assert json.loads(answer)["results"] == expected
-    printed = subprocess.run([sys.executable, "-c", copied["python"]], capture_output=True, check=True).stdout
-    assert [json.loads(line) for line in printed.decode().splitlines()] == expected
+        for route, body in bodies.items():
+            expected = ask(client, route, **body)
+            tab.get_by_label("Ask for").select_option(route)
+            for name, run in (("curl", ["bash", "-c"]), ("python", [sys.executable, "-c"])):
+                tab.evaluate("navigator.clipboard.writeText('')")
+                tab.get_by_role("button", name=f"Copy as {name}").click()
+                expect(tab.locator(f"#copy-{name}")).to_have_text("Copied")
+                copied = tab.evaluate("navigator.clipboard.readText()")
+                printed = subprocess.run([*run, copied], capture_output=True, check=True).stdout.decode()
+                answer = (
+                    json.loads(printed)["results"] if name == "curl" else list(map(json.loads, printed.splitlines()))
+                )
+                assert answer == expected, copied
 
 
 def test_a_file_comes_back_with_labels_and_nothing_else_changed(browser, server, client, tmp_path):
@@ -597,8 +591,8 @@ def test_a_key_is_asked_for_kept_in_memory_and_forgotten(browser, guarded):
         field.fill(KEY)
         tab.keyboard.press("Enter")
         expect(tab.locator("#cards article")).to_have_count(1)
-        kept = """() => [location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage),
-            document.documentElement.outerHTML, ...[...document.querySelectorAll('input')].map((input) => input.value)]"""
+        kept = """[location.href, document.cookie, JSON.stringify(localStorage), JSON.stringify(sessionStorage),
+            document.documentElement.outerHTML, ...Array.from(document.querySelectorAll('input'), (i) => i.value)]"""
         assert not [place for place in tab.evaluate(kept) if KEY in place]
 
         tab.click("#tab-code")
