@@ -95,7 +95,7 @@ function side(item) {
   return {
     whole: mean(item.vectors),
     vectors: shownPlaces.map((place) => item.vectors[place]),
-    heads: shownPlaces.map((place) => ({ name: item.tokens[place].text })),
+    heads: shownPlaces.map((place) => ({ name: item.tokens[place].text.trim() || "␣" })),
     left: places.length - shownPlaces.length,
   };
 }

@@ -12,6 +12,7 @@ const SHOWN = 5; // labels, until all are asked for
 const FAINT = 0.02; // a change of probability below which no token is coloured in full
 
 const SHOWN_AS_ZERO = 0.0005;
+const SPACE = "␣"; // shown for a token that is the space before a word, or a part of it
 
 export class Labels {
   #service;
@@ -91,7 +92,7 @@ class Card {
   #info;
   #pick;
   #explanation = /** @type {any} */ (null);
-  #buttons = /** @type {Map<number, {button: HTMLElement, figure: HTMLElement}>} */ (new Map());
+  #chips = /** @type {Map<number, {chip: HTMLElement, figure: HTMLElement}>} */ (new Map());
   #scores = h("div");
   #notice = h("div");
   #table = h("div");
@@ -147,33 +148,30 @@ class Card {
     const points = codePoints(item.text);
     const wordOf = new Map(item.words.flatMap((word) => word.places.map((at) => [at, word])));
     const list = h("div", { class: "tokens", role: "toolbar", "aria-label": `Tokens of sentence ${place + 1}` });
+    const stops = /** @type {HTMLElement[]} */ ([]);
     let end = 0;
+    let pieces = list; // where the pieces of the present word go
     item.tokens.forEach((token, at) => {
       const figure = h("small");
       if (token.special) {
         list.append(h("span", { class: "token special" }, token.text, figure));
-      } else {
-        const word = wordOf.get(at);
-        const joined = word && word.places[0] !== at;
-        const tail = word && word.places.at(-1) !== at;
-        const button = h(
-          "button",
-          {
-            type: "button",
-            class: `token${joined ? " joined" : ""}${tail ? " open" : ""}`,
-            tabindex: this.#buttons.size ? "-1" : "0",
-            onclick: () => this.#pick(word ? word.text : token.text),
-          },
-          h("span", {}, token.text),
-          figure,
-        );
-        list.append(button);
-        end = Math.max(end, token.end);
-        this.#buttons.set(at, { button, figure });
+        return;
       }
+      const word = wordOf.get(at);
+      const shown = h("span", {}, token.text.trim() || SPACE);
+      const look = word && { type: "button", tabindex: stops.length ? "-1" : "0", onclick: () => this.#pick(word.text) };
+      const chip = h(look ? "button" : "span", { class: "token", ...look }, shown, figure);
+      if (!word || word.places[0] === at) {
+        pieces = h("span", { class: "word" });
+        list.append(pieces);
+      }
+      pieces.append(chip);
+      if (look) stops.push(chip);
+      end = Math.max(end, token.end);
+      this.#chips.set(at, { chip, figure });
     });
     if (item.truncated) list.append(h("span", { class: "unread" }, ` ${count(points.length - end, "more character")} not read`));
-    list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, [...this.#buttons.values()].map(({ button }) => button)));
+    list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, stops));
     return list;
   }
 
@@ -259,10 +257,10 @@ class Card {
   #write() {
     const found = this.#explanation;
     const most = found ? Math.max(FAINT, ...found.tokens.map((/** @type {any} */ token) => Math.abs(token.importance ?? 0))) : 1;
-    for (const [at, { button }] of this.#buttons) {
+    for (const [at, { chip }] of this.#chips) {
       const importance = found?.tokens[at]?.importance ?? 0;
-      button.style.setProperty("--share", (Math.abs(importance) / most).toFixed(3));
-      button.classList.toggle("against", importance < -SHOWN_AS_ZERO);
+      chip.style.setProperty("--share", (Math.abs(importance) / most).toFixed(3));
+      chip.classList.toggle("against", importance < -SHOWN_AS_ZERO);
     }
     this.#about.textContent = found ? summary(found) : "";
     this.writeUnder();
@@ -271,7 +269,7 @@ class Card {
 
   writeUnder() {
     const what = /** @type {any} */ (document.querySelector("input[name=under]:checked")).value;
-    for (const [at, { figure }] of this.#buttons) {
+    for (const [at, { figure }] of this.#chips) {
       const { start, end, id } = this.item.tokens[at];
       const importance = this.#explanation?.tokens[at]?.importance;
       if (what === "offsets") figure.textContent = `${start}–${end}`;
@@ -289,7 +287,7 @@ class Card {
       h(
         "tr",
         {},
-        h("th", { scope: "row" }, token.text),
+        h("th", { scope: "row" }, token.text.trim() || SPACE),
         h("td", {}, token.id),
         h("td", {}, token.special ? "–" : `${token.start} to ${token.end}`),
         h("td", {}, figure(found?.tokens[at]?.importance)),

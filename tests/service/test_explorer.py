@@ -15,15 +15,17 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import numpy as np
 import pytest
 
 from service.errors import ApiError
 from service.schema import InfoAnswer
-from tests.support import make_base, serving, write_csv
+from tests.support import make_base, manifest_of, serving, until, with_another_temperature, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is missing: `make setup`")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: `make setup`")
@@ -46,8 +48,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A service with a key and tight limits, of a model with 77 labels that never learnt anything."""
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A service with a key and tight limits, and the link it serves: to a model with 77 labels that learnt nothing."""
     import transformers
 
     from training.pipeline import export
@@ -61,8 +63,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     rows = write_csv(folder / "rows.csv", [(text, names[0]) for text in BANK])
     export(str(folder / "checkpoint"), folder / "model", data=rows, measured=False)
     limits = {"BERTRAND_MAX_INPUTS": "3", "BERTRAND_MAX_TEXT_CHARACTERS": "300", "BERTRAND_MAX_BODY_BYTES": "2000"}
-    with serving(folder / "model", BERTRAND_API_KEYS=KEY, **limits) as url:
-        yield url
+    (folder / "current").symlink_to(folder / "model")
+    with serving(folder / "current", BERTRAND_API_KEYS=KEY, **limits) as url:
+        yield url, folder / "current"
 
 
 @contextmanager
@@ -146,7 +149,7 @@ def answering(error: ApiError) -> Callable[[Any], None]:
 def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport):
     rows = write_csv(tmp_path / "rows.csv", [(text, "x") for text in BANK])
     with opened(browser, server, viewport=viewport) as tab:
-        write(tab, *BANK)
+        write(tab, *BANK, " ".join(BANK))  # the last one's table is wider than any of the screens
         explained(tab)
         for view in VIEWS:
             tab.click(f"#tab-{view}")
@@ -154,6 +157,8 @@ def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport):
                 tab.fill("#word", "card")
                 tab.keyboard.press("Enter")
                 expect(tab.locator(".plane")).to_be_visible()
+            if view == "compare":
+                tab.select_option("#second", "3")
             if view == "file":
                 tab.set_input_files("#upload", rows)
                 tab.get_by_role("button", name="Label 3 rows").click()
@@ -573,7 +578,7 @@ def test_a_model_of_several_labels_shows_those_that_it_withholds(browser, multi_
 
 
 def test_a_key_is_asked_for_kept_in_memory_and_forgotten(browser, guarded):
-    with opened(browser, guarded, faults="status of 401") as tab:
+    with opened(browser, guarded[0], faults="status of 401") as tab:
         dialog = tab.get_by_role("dialog", name="This service needs an API key")
         field = tab.get_by_label("API key", exact=True)
         expect(field).to_be_focused()
@@ -617,7 +622,7 @@ def test_limits_and_many_labels(browser, guarded, tmp_path):
         tmp_path / "rows.csv",
         [*((f"the box {i}", "x") for i in range(7)), ("é" * 400, "x"), ("😀" * 1000, "x"), ("the box", "x")],
     )
-    with opened(browser, guarded, faults="status of (401|413|422)") as tab:
+    with opened(browser, guarded[0], faults="status of (401|413|422)") as tab:
         tab.get_by_label("API key", exact=True).fill(KEY)
         tab.keyboard.press("Enter")
         settled(tab, 4)  # in two requests
@@ -648,6 +653,27 @@ def test_limits_and_many_labels(browser, guarded, tmp_path):
         expect(tab.locator(".done")).to_contain_text("8 rows labelled, 2 without an answer.")
         assert max(asked) <= 3
         assert sum(asked) == 10
+
+
+def test_another_model_is_taken_note_of(browser, guarded, tmp_path):
+    """What was read by the one is read again by the other: no answer of the old model stays beside its version."""
+    url, current = guarded
+    with opened(browser, url, faults="status of 401") as tab:
+        tab.get_by_label("API key", exact=True).fill(KEY)
+        tab.keyboard.press("Enter")
+        write(tab, "the box", "my card")
+        before = tab.locator("article h3 .score").all_inner_texts()
+        version = manifest_of(current)["version"]
+        expect(tab.locator("#facts")).to_contain_text(version)
+        other = with_another_temperature(current.resolve(), tmp_path / "other")
+        (tmp_path / "link").symlink_to(other)
+        (tmp_path / "link").replace(current)
+        asked = {"headers": {"authorization": f"Bearer {KEY}"}, "timeout": 30}
+        until(lambda: httpx.get(f"{url}/v1/info", **asked).json()["version"] != version)
+        write(tab, "the box", "my card", "late")
+        expect(tab.locator("#facts")).to_contain_text(manifest_of(other)["version"])
+        after = tab.locator("article h3 .score").all_inner_texts()
+        assert all(one != two for one, two in zip(before, after, strict=False))
 
 
 def test_errors_are_told_where_they_belong(browser, server):
