@@ -68,6 +68,7 @@ export class Reading {
       if (analysis.model && analysis.model.version !== this.version) {
         this.#known.clear();
         this.version = analysis.model.version;
+        if (items.length) return this.#ask(texts, info, signal); // what came before is of the other one
       }
       items.push(...part.map((text, i) => itemOf(text, analysis.results[i], all?.results[i])));
     }

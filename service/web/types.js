@@ -283,14 +283,14 @@ export function measured(word, type, typeRows, tokens) {
   const same = /** @type {any} */ (spread(typeRows)).least.value;
   const begins =
     same >= SAME
-      ? `${name} has one type row: at ${tokens.length === 1 ? "its one place" : `all ${tokens.length} places`} the cosine is ${shown(same)}.`
+      ? `${name} has one type row${tokens.length > 1 ? `, the same at ${tokens.length === 2 ? "both" : `all ${tokens.length}`} places` : ""}: cosine ${shown(same)}.`
       : `${name} is written in ways that have type rows of their own: the cosine between them is ${shown(same)} at the least.`;
   const between = spread(tokens);
   if (!between) return `${begins} It has one token here; write it into another sentence to compare.${made}`;
   const ends =
     between.least.value >= SAME
-      ? ` Its ${tokens.length} tokens have the same vector too: ${shown(between.least.value)} at the least. What surrounds them is the same.`
-      : ` Its ${tokens.length} tokens are not the same: between them the cosine is ${shown(between.least.value)} at the least${tokens.length > 2 ? ` and ${shown(between.mean)} on average` : ""}.`;
+      ? ` Its ${tokens.length} tokens have the same vector too: cosine ${shown(between.least.value)}${tokens.length > 2 ? " at the least" : ""}. What surrounds them is the same.`
+      : ` Its ${tokens.length} tokens are not the same: the cosine between them is ${shown(between.least.value)}${tokens.length > 2 ? ` at the least and ${shown(between.mean)} on average` : ""}.`;
   return `${begins}${ends}${made}`;
 }
 

@@ -284,10 +284,12 @@ def test_one_word_has_one_type_row_and_a_vector_for_each_token(browser, server, 
         tab.locator("article").nth(1).get_by_role("button", name="card").click()
         expect(tab.get_by_role("tab", name="Types and tokens")).to_be_focused()
         finding = tab.locator(".finding")
-        expect(finding).to_contain_text("“card” has one type row: at all 3 places the cosine is 1.000.")
+        expect(finding).to_contain_text("“card” has one type row, the same at all 3 places: cosine 1.000.")
         least, mean = (
             float(value)
-            for value in re.findall(r"cosine is (0\.\d+) at the least and (0\.\d+)", finding.inner_text())[0]
+            for value in re.findall(r"cosine between them is (0\.\d+) at the least and (0\.\d+)", finding.inner_text())[
+                0
+            ]
         )
         assert (least, mean) == pytest.approx((between.min(), between.mean()), abs=6e-4)
         assert least < 0.99
@@ -326,13 +328,13 @@ def test_what_is_said_of_a_word_follows_from_the_figures(browser, server, client
         assert "stands in none of the sentences" in look("parcel", *BANK)
         assert "it has the row of every unknown word" in look("bank", "the bank", "my bank please")
         assert "write it into another sentence" in look("love", *BANK)
-        assert "have the same vector too: 1.000" in look("box", "the box", "the box")
+        assert "have the same vector too: cosine 1.000." in look("box", "the box", "the box")
         pieces = look("orders", "my orders", "the orders of the box")
         assert "2 pieces (order and s), so every vector here is the mean over them" in pieces
         assert "not the same" in pieces
         (one,), (other,) = (ask(client, "analyze", inputs=text) for text in ("my orders", "the orders of the box"))
         means = [np.mean(result["token_embeddings"][2:4], axis=0, keepdims=True) for result in (one, other)]
-        assert f"{cosines(*means)[0, 0]:.3f} at the least" in pieces
+        assert f"the cosine between them is {cosines(*means)[0, 0]:.3f}." in pieces
         assert tab.locator("#words button").all_inner_texts() == ["orders 2"]
 
 
@@ -343,7 +345,7 @@ def test_a_word_of_several_rows_is_not_said_to_have_one(browser, server):
         type_row = {"pieces": [{"text": "Card"}], "unknown": False}
         told = tab.evaluate(say, ["Card", type_row, [[1, 0.5], [0.5, 1]], [[1, 0.2], [0.2, 1]]])
         assert "type rows of their own: the cosine between them is 0.500" in told
-        assert "0.200 at the least" in told
+        assert "the cosine between them is 0.200." in told
         assert "one type row" not in told
 
 
@@ -762,14 +764,14 @@ def test_the_page_is_used_by_keyboard_alone(browser, server):
         assert tab.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         press("Enter")
         expect(tab.get_by_role("tab", name="Types and tokens")).to_be_focused()
-        expect(tab.locator(".finding")).to_contain_text("“card” has one type row: at all 2 places")
+        expect(tab.locator(".finding")).to_contain_text("“card” has one type row, the same at both places")
         press("Tab")
         press("Tab")
         expect(tab.locator("#word")).to_be_focused()
         press("Control+A")
         tab.keyboard.type("late")
         press("Enter")
-        expect(tab.locator(".finding")).to_contain_text("“late” has one type row: at its one place")
+        expect(tab.locator(".finding")).to_contain_text("“late” has one type row: cosine 1.000.")
         tab.locator("#tab-file").focus()
         press("Enter")
         press("Tab")
