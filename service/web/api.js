@@ -119,7 +119,10 @@ export class Service {
         return {};
       });
       if (response.ok) return answer;
-      const failure = answer.error ?? { code: "unknown", message: `the answer has status ${response.status} and no words` };
+      const failure = answer.error ?? {
+        code: "unknown",
+        message: `the answer has status ${response.status} and no words`,
+      };
       const wait = Number(response.headers.get("retry-after"));
       const error = new ServiceError(response.status, failure, wait > 0 ? wait : null);
       if (response.status !== 401) throw error;

@@ -10,7 +10,7 @@ import { File } from "./file.js";
 import { askForKey } from "./key.js";
 import { Labels } from "./labels.js";
 import { showModel } from "./model.js";
-import { notice, words as inWords } from "./notice.js";
+import { busy, notice, words as inWords } from "./notice.js";
 import { Reading } from "./reading.js";
 import { tabs } from "./tabs.js";
 import { sentences } from "./text.js";
@@ -65,7 +65,7 @@ async function read(delay = 0) {
       return texts.length ? await reading.read(texts, info, signal) : [];
     };
     const started = performance.now();
-    const items = await patiently(ask, signal, (seconds) => complain(`The service is busy. It is asked again in ${count(Math.ceil(seconds), "second")}.`));
+    const items = await patiently(ask, signal, (seconds) => complain(busy(seconds)));
     if (reading.version !== null && reading.version !== info.version) info = await learn(signal);
     fill(the("composer-notice"));
     show(items, lines.length, performance.now() - started);
@@ -73,10 +73,14 @@ async function read(delay = 0) {
     if (isAbort(error)) return;
     the("reading").textContent = the("cards").children.length ? "What is shown was read before." : "";
     if (error.status === 401) {
-      complain(inWords(error), () => {
-        service.mayAskAgain();
-        read();
-      }, "Enter the key");
+      complain(
+        inWords(error),
+        () => {
+          service.mayAskAgain();
+          read();
+        },
+        "Enter the key",
+      );
     } else complain(inWords(error), () => read());
   } finally {
     if (!signal.aborted) the("cards").removeAttribute("aria-busy");
@@ -93,8 +97,9 @@ async function learn(signal) {
 
 /** @param {Item[]} items @param {number} lines @param {number} took In milliseconds. */
 function show(items, lines, took) {
-  const more = lines > items.length ? ` The first ${MOST} of ${whole(lines)} are read here; the others fit a CSV file.` : "";
-  the("reading").textContent = items.length ? `${count(items.length, "sentence")} read in ${whole(Math.max(1, Math.round(took)))} ms.${more}` : "Nothing to read yet.";
+  const read = `${count(items.length, "sentence")} read in ${whole(Math.max(1, Math.round(took)))} ms.`;
+  const more = `The first ${MOST} of ${whole(lines)} are read here; the others fit a CSV file.`;
+  the("reading").textContent = items.length ? `${read} ${lines > items.length ? more : ""}` : "Nothing to read yet.";
   labels.show(items, info);
   types.show(items, info);
   compare.show(items);
@@ -105,7 +110,10 @@ function show(items, lines, took) {
 /** What a screen reader says of the sentences: the labels, and not how long it took. @param {Item[]} items */
 function told(items) {
   if (!items.length) return "";
-  const first = items.slice(0, TOLD).map(({ error, label, given }) => (error ? "no answer" : label === null ? "no label" : `${label} ${percent(given[0].score)}`));
+  const first = items.slice(0, TOLD).map(({ error, label, given }) => {
+    if (error) return "no answer";
+    return label === null ? "no label" : `${label} ${percent(given[0].score)}`;
+  });
   return `${first.join("; ")}${items.length > TOLD ? `; and ${items.length - TOLD} more` : ""}.`;
 }
 

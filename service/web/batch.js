@@ -2,7 +2,16 @@
 
 import { patiently, ServiceError } from "./api.js";
 
-/** @typedef {{status: string, label: string | null, score: number | null, scores: {label: string, score: number}[], truncated: boolean, token_count: number, error: {code: string, message: string}}} Result */
+/**
+ * @typedef {object} Result
+ * @property {"ok" | "error"} status
+ * @property {{code: string, message: string}} error Where there is one; nothing else then.
+ * @property {string | null} label
+ * @property {number | null} score
+ * @property {{label: string, score: number}[]} scores
+ * @property {boolean} truncated
+ * @property {number} token_count
+ */
 
 const MOST_TEXTS = 64; // a request: small enough for progress that moves and a cancel that is obeyed
 const SHARE = 0.5; // of what the service takes that one request fills: others ask it too
@@ -47,12 +56,14 @@ export async function* labelled(service, texts, info, { signal, waiting }) {
  */
 export function chunks(texts, { max_inputs, max_body_bytes, max_queue_tokens }) {
   const encoder = new TextEncoder();
-  const most = { texts: Math.min(MOST_TEXTS, max_inputs), bytes: SHARE * max_body_bytes, tokens: SHARE * max_queue_tokens };
+  const count = Math.min(MOST_TEXTS, max_inputs);
+  const most = { texts: count, bytes: SHARE * max_body_bytes, tokens: SHARE * max_queue_tokens };
   /** @type {string[][]} */
   const parts = [];
   let held = { texts: 0, bytes: 0, tokens: 0 };
   for (const text of texts) {
-    const more = { texts: 1, bytes: encoder.encode(JSON.stringify(text)).length + 1, tokens: text.length * TOKENS_A_CHARACTER + 2 };
+    const bytes = encoder.encode(JSON.stringify(text)).length + 1; // a comma follows
+    const more = { texts: 1, bytes, tokens: text.length * TOKENS_A_CHARACTER + 2 };
     const next = { texts: held.texts + 1, bytes: held.bytes + more.bytes, tokens: held.tokens + more.tokens };
     const full = next.texts > most.texts || next.bytes > most.bytes || next.tokens > most.tokens;
     if (full || !parts.length) parts.push([]);

@@ -36,10 +36,11 @@ export class Code {
   write() {
     const route = /** @type {keyof typeof BODIES} */ (the("route").value);
     const inputs = route === "types" ? [this.#word() || "word"] : this.#texts.length ? this.#texts : ["A sentence."];
-    const request = { url: `${location.origin}/v1/${route}`, body: { inputs, ...BODIES[route] }, keyed: this.#service.keyed };
+    const { keyed } = this.#service;
+    const request = { url: `${location.origin}/v1/${route}`, body: { inputs, ...BODIES[route] }, keyed };
     the("curl").textContent = curl(request);
     the("python").textContent = python(request);
-    the("code-key").textContent = this.#service.keyed ? ` They read your API key from the variable ${KEY_VARIABLE}.` : "";
+    the("code-key").textContent = keyed ? ` They read your API key from the variable ${KEY_VARIABLE}.` : "";
   }
 }
 

@@ -1,8 +1,9 @@
 /** Two sentences, token by token. */
 
 import { fill, h, the } from "./dom.js";
-import { cosine as shown, count } from "./figures.js";
+import { cosine as shown, whole } from "./figures.js";
 import { heatmap } from "./heatmap.js";
+import { details, table, tiles } from "./parts.js";
 import { shortened } from "./text.js";
 import { cosine, cosines, mean } from "./vectors.js";
 
@@ -10,6 +11,7 @@ import { cosine, cosines, mean } from "./vectors.js";
 
 const MOST = 64; // tokens of a sentence that are compared
 const NAME = 60; // characters of a sentence in a list
+const OWN_TOKENS = "The model’s own tokens, such as [CLS], are left out of the table, not of the embeddings.";
 
 export class Compare {
   /** @type {Item[]} */
@@ -49,13 +51,13 @@ export class Compare {
       fill(the("comparison"), h("p", { class: "empty" }, "Type two sentences, one a line."));
       return;
     }
-    this.#chosen = this.#chosen.map((i, nth) => (choices.some((choice) => choice.i === i) ? i : choices[Math.min(nth, choices.length - 1)].i));
-    ["first", "second"].forEach((id, nth) =>
-      fill(
-        the(id),
-        ...choices.map(({ item, i }) => h("option", { value: i, selected: i === this.#chosen[nth] }, `${i + 1}  ${shortened(item.text, NAME)}`)),
-      ),
-    );
+    const there = new Set(choices.map(({ i }) => i));
+    this.#chosen = this.#chosen.map((i, nth) => (there.has(i) ? i : choices[Math.min(nth, choices.length - 1)].i));
+    ["first", "second"].forEach((id, nth) => {
+      const option = (/** @type {{item: Item, i: number}} */ { item, i }) =>
+        h("option", { value: i, selected: i === this.#chosen[nth] }, `${i + 1}  ${shortened(item.text, NAME)}`);
+      fill(the(id), ...choices.map(option));
+    });
     const [first, second] = this.#chosen.map((i) => side(this.#items[i]));
     const values = cosines(first.vectors, second.vectors);
     const across = values[0]?.map((_, j) => values.map((row) => row[j])) ?? [];
@@ -64,26 +66,29 @@ export class Compare {
     const together = matches.reduce((sum, value) => sum + value, 0) / (matches.length || 1);
     const [i, j] = this.#chosen.map((place) => place + 1);
     const cut = [first, second].some(({ left }) => left > 0);
+    const caption = `Cosine of the tokens of sentence ${i}, down, with those of sentence ${j}, across`;
+    const framed = (/** @type {number} */ row, /** @type {number} */ column) =>
+      best.down[row].place === column || best.across[column].place === row;
     fill(
       the("comparison"),
-      h(
-        "dl",
-        { class: "tiles" },
-        tile("The sentences", shown(cosine(first.whole, second.whole)), "cosine of their embeddings, the means over all tokens"),
-        tile("Their tokens", shown(together), `mean cosine of the ${count(matches.length, "best match", "best matches")}, both ways`),
-      ),
+      tiles([
+        [
+          "The sentences",
+          shown(cosine(first.whole, second.whole)),
+          "cosine of their embeddings, the means over all tokens",
+        ],
+        ["Their tokens", shown(together), `mean cosine of the ${whole(matches.length)} best matches, both ways`],
+      ]),
       i === j && h("p", { class: "soft" }, "A sentence beside itself: every token finds itself."),
       cut && h("p", { class: "soft" }, `Of a longer sentence the first ${MOST} tokens are compared.`),
-      heatmap(`Cosine of the tokens of sentence ${i}, down, with those of sentence ${j}, across`, first.heads, second.heads, values, {
-        framed: (row, column) => best.down[row].place === column || best.across[column].place === row,
-      }),
+      heatmap(caption, first.heads, second.heads, values, { framed }),
       h(
         "div",
         { class: "pair" },
-        matchTable(`Best matches of sentence ${i} in ${j}`, first.heads, second.heads, best.down),
-        matchTable(`Best matches of sentence ${j} in ${i}`, second.heads, first.heads, best.across),
+        details(`Best matches of sentence ${i} in ${j}`, matchTable(first.heads, second.heads, best.down)),
+        details(`Best matches of sentence ${j} in ${i}`, matchTable(second.heads, first.heads, best.across)),
       ),
-      h("p", { class: "soft" }, "The model’s own tokens, such as [CLS], are left out of the table, not of the embeddings."),
+      h("p", { class: "soft" }, OWN_TOKENS),
     );
   }
 }
@@ -107,25 +112,14 @@ function top(row) {
 }
 
 /**
- * @param {string} caption
  * @param {{name: string}[]} from
  * @param {{name: string}[]} to
  * @param {{value: number, place: number}[]} best
  */
-function matchTable(caption, from, to, best) {
-  const rows = best.map(({ value, place }, i) =>
-    h("tr", {}, h("th", { scope: "row" }, from[i].name), h("td", { class: "text" }, to[place].name), h("td", {}, shown(value))),
+function matchTable(from, to, best) {
+  const heads = [{ name: "Token" }, { name: "Best match", text: true }, { name: "Cosine" }];
+  return table(
+    heads,
+    best.map(({ value, place }, i) => [from[i].name, to[place].name, shown(value)]),
   );
-  const heads = ["Token", "Best match", "Cosine"].map((name, i) => h("th", { scope: "col", class: i === 1 ? "text" : null }, name));
-  return h(
-    "details",
-    {},
-    h("summary", {}, caption),
-    h("table", {}, h("caption", { class: "unseen" }, caption), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows)),
-  );
-}
-
-/** @param {string} name @param {string} figure @param {string} note */
-function tile(name, figure, note) {
-  return h("div", {}, h("dt", {}, name), h("dd", {}, figure, h("small", {}, note)));
 }

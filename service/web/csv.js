@@ -58,7 +58,8 @@ export function parse(text) {
       }
       const rest = at;
       while (at < text.length && text[at] !== delimiter && text[at] !== "\n" && text[at] !== "\r") at++;
-      if (quoted && at > rest) row.flaw ??= "quote_misplaced: something stands between a closing quote and the next field";
+      if (quoted && at > rest)
+        row.flaw ??= "quote_misplaced: something stands between a closing quote and the next field";
       field += text.slice(rest, at);
       row.fields.push(field);
       if (text[at] !== delimiter) break;

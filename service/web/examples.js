@@ -20,11 +20,19 @@ export const EXAMPLES = [
   {
     name: "Negation",
     word: "works",
-    text: ["It works, and I am happy with it.", "It never works, and I am not happy with it.", "Nothing works. How do I get my money back?"].join("\n"),
+    text: [
+      "It works, and I am happy with it.",
+      "It never works, and I am not happy with it.",
+      "Nothing works. How do I get my money back?",
+    ].join("\n"),
   },
   {
     name: "Scripts and emoji",
     word: "café",
-    text: ["The café was closed 😀👍🏽 again.", "Le café était très bon, merci beaucoup !", "我的卡在哪里？ Where is my card? 🙁"].join("\n"),
+    text: [
+      "The café was closed 😀👍🏽 again.",
+      "Le café était très bon, merci beaucoup !",
+      "我的卡在哪里？ Where is my card? 🙁",
+    ].join("\n"),
   },
 ];

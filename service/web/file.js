@@ -5,7 +5,8 @@ import { labelled } from "./batch.js";
 import { decode, format, parse } from "./csv.js";
 import { announce, breakable, fill, h, the } from "./dom.js";
 import { count, percent, whole } from "./figures.js";
-import { notice, words as inWords } from "./notice.js";
+import { busy, notice, words as inWords } from "./notice.js";
+import { scroller, table } from "./parts.js";
 import { shortened } from "./text.js";
 
 /** @typedef {import("./csv.js").Row} Row */
@@ -54,10 +55,19 @@ export class File {
     fill(the("job"));
     fill(the("file-notice"));
     try {
-      if (file.size > MOST_BYTES) throw new Error(`the file has ${whole(file.size)} bytes, at most ${whole(MOST_BYTES)}; bertrand score takes files of any size`);
+      if (file.size > MOST_BYTES) {
+        const limit = `at most ${whole(MOST_BYTES)}; bertrand score takes files of any size`;
+        throw new Error(`the file has ${whole(file.size)} bytes, ${limit}`);
+      }
       const table = parse(decode(await file.arrayBuffer()));
       if (!table.rows.length) throw new Error("the file has no rows");
-      new Job(this.#service, () => this.#info, file.name, table, (running) => (this.#running = running));
+      new Job(
+        this.#service,
+        () => this.#info,
+        file.name,
+        table,
+        (running) => (this.#running = running),
+      );
     } catch (error) {
       fill(the("file-notice"), notice(`${file.name}: ${error.message}.`));
     }
@@ -120,7 +130,10 @@ class Job {
     const names = this.#names;
     const guess = names.findIndex((name) => TEXT_NAMES.test(name.trim()));
     const chosen = guess < 0 ? longest(this.table.rows.slice(this.header.checked ? 1 : 0), names.length) : guess;
-    fill(this.column, ...names.map((name, i) => h("option", { value: i, selected: i === chosen }, name || `column ${i + 1}`)));
+    fill(
+      this.column,
+      ...names.map((name, i) => h("option", { value: i, selected: i === chosen }, name || `column ${i + 1}`)),
+    );
     this.#read();
   }
 
@@ -129,8 +142,8 @@ class Job {
     const { rows, blank } = this.table;
     this.#lines = rows.slice(this.header.checked ? 1 : 0).map((row) => {
       const fields = row.fields.length;
-      const uneven = fields === this.#width ? null : `fields_uneven: ${count(fields, "field")} where the first row has ${this.#width}`;
-      const flaw = row.flaw ?? uneven;
+      const uneven = `fields_uneven: ${count(fields, "field")} where the first row has ${this.#width}`;
+      const flaw = row.flaw ?? (fields === this.#width ? null : uneven);
       return { row, text: flaw ? null : row.fields[column], result: null, flaw };
     });
     this.#versions.clear();
@@ -145,7 +158,7 @@ class Job {
         h(
           "div",
           { class: "notice" },
-          h("p", {}, `${count(flawed.length, "row")} cannot be read as the others. ${flawed.length === 1 ? "It stays" : "They stay"} in the table, without a label:`),
+          h("p", {}, `${count(flawed.length, "row")} cannot be read as the others, and will stay without a label:`),
           h(
             "ul",
             {},
@@ -181,9 +194,10 @@ class Job {
     cancel.focus();
     let done = 0;
     try {
-      const waiting = (/** @type {number} */ seconds) => (said.textContent = `The service is busy; it is asked again in ${count(Math.ceil(seconds), "second")}.`);
+      const waiting = (/** @type {number} */ seconds) => (said.textContent = busy(seconds));
+      const options = { signal: controller.signal, waiting };
       const texts = open.map(({ text }) => /** @type {string} */ (text));
-      for await (const { results, version } of labelled(this.service, texts, this.info(), { signal: controller.signal, waiting })) {
+      for await (const { results, version } of labelled(this.service, texts, this.info(), options)) {
         said.textContent = "";
         if (version) this.#versions.add(version);
         for (const result of results) open[done++].result = result;
@@ -194,7 +208,10 @@ class Job {
     } catch (error) {
       const words = isAbort(error) ? "Stopped." : inWords(error);
       const left = total - this.#lines.filter(({ result }) => result).length;
-      fill(this.#state, notice(`${words} ${count(left, "row")} left to label.`, () => this.#run(), "Go on"));
+      fill(
+        this.#state,
+        notice(`${words} ${count(left, "row")} left to label.`, () => this.#run(), "Go on"),
+      );
       announce(words);
     } finally {
       this.#freeze(false);
@@ -217,13 +234,18 @@ class Job {
     const most = Math.max(...labels.values());
     const ranked = [...labels].sort((one, other) => other[1] - one[1]);
     const done = ranked.reduce((sum, [, rows]) => sum + rows, 0);
-    const save = h("button", { type: "button", class: "main", onclick: () => download(this.#labelledName(), this.written()) }, "Download as CSV");
+    const save = () => download(this.#labelledName(), this.written());
+    const versions = [...this.#versions].join(", ");
+    const said = [
+      `${count(done, "row")} labelled${failed ? `, ${whole(failed)} without an answer` : ""}.`,
+      this.#versions.size > 1 && `The model changed meanwhile: versions ${versions}.`,
+    ];
     return [
       h(
         "div",
         { class: "done" },
-        h("p", {}, `${count(done, "row")} labelled${failed ? `, ${whole(failed)} without an answer` : ""}${this.#versions.size > 1 ? `, by ${this.#versions.size} versions of the model, since it changed meanwhile (${[...this.#versions].join(", ")})` : ""}.`),
-        save,
+        h("p", {}, said.filter(Boolean).join(" ")),
+        h("button", { type: "button", class: "main", onclick: save }, "Download as CSV"),
       ),
       h("h3", {}, "Labels"),
       h(
@@ -237,7 +259,11 @@ class Job {
               {},
               h("span", { class: "name" }, ...breakable(label)),
               h("span", { class: "figure" }, whole(rows)),
-              h("span", { class: "bar", "aria-hidden": "true" }, h("i", { style: { width: `${(100 * rows) / most}%` } })),
+              h(
+                "span",
+                { class: "bar", "aria-hidden": "true" },
+                h("i", { style: { width: `${(100 * rows) / most}%` } }),
+              ),
             ),
           ),
       ),
@@ -250,29 +276,15 @@ class Job {
   #preview(title) {
     const shown = this.#lines.slice(0, PREVIEWED);
     const answered = this.#lines.some(({ result }) => result);
-    const rows = shown.map(({ row, text, result, flaw }) =>
-      h(
-        "tr",
-        {},
-        h("td", {}, whole(row.line)),
-        h("td", { class: "text" }, shortened(text ?? row.fields.join(this.table.delimiter), 160)),
-        answered && h("td", { class: "text" }, result?.status === "ok" ? h("b", {}, ...breakable(result.label ?? "no label")) : (flaw ?? (result ? result.error.message : "–"))),
-        answered && h("td", {}, typeof result?.score === "number" ? percent(result.score) : "–"),
-      ),
-    );
-    const heads = ["Line", this.#names[Number(this.column.value)] || "Text", ...(answered ? ["Label", "Score"] : [])];
-    const caption = `${title}: ${shown.length < this.#lines.length ? `the first ${shown.length} of ` : ""}${count(this.#lines.length, "row")}`;
-    return h(
-      "div",
-      { class: "wide", tabindex: "0", role: "region", "aria-label": title },
-      h(
-        "table",
-        { class: "rows" },
-        h("caption", {}, caption),
-        h("thead", {}, h("tr", {}, ...heads.map((name, i) => h("th", { scope: "col", class: i === 1 || i === 2 ? "text" : null }, name)))),
-        h("tbody", {}, ...rows),
-      ),
-    );
+    const heads = [{ name: "Line" }, { name: this.#names[Number(this.column.value)] || "Text", text: true }];
+    const rows = shown.map(({ row, text, result, flaw }) => {
+      const cells = [whole(row.line), shortened(text ?? row.fields.join(this.table.delimiter), 160)];
+      return answered ? [...cells, verdict(result, flaw), score(result)] : cells;
+    });
+    if (answered) heads.push({ name: "Label", text: true }, { name: "Score" });
+    const part = shown.length < this.#lines.length ? `the first ${shown.length} of ` : "";
+    const caption = `${title}: ${part}${count(this.#lines.length, "row")}`;
+    return scroller(title, table(heads, rows, { caption, heading: false, kind: "rows" }));
   }
 
   #labelledName() {
@@ -297,18 +309,37 @@ class Job {
   }
 }
 
+/** @param {Result | null} result @param {string | null} flaw */
+function verdict(result, flaw) {
+  if (result?.status === "ok") return h("b", {}, ...breakable(result.label ?? "no label"));
+  return flaw ?? result?.error.message ?? "–";
+}
+
+/** @param {Result | null} result */
+const score = (result) => (typeof result?.score === "number" ? percent(result.score) : "–");
+
 /** @param {Result | null} result @param {string | null} flaw @param {boolean} several */
 function cells(result, flaw, several) {
+  const scores = (/** @type {string} */ value) => (several ? [value] : []);
   const error = flaw ?? (result?.status === "error" ? `${result.error.code}: ${result.error.message}` : "");
-  if (error) return ["", "", ...(several ? [""] : []), "error", error, "", ""];
-  if (!result) return ["", "", ...(several ? [""] : []), "", "", "", ""];
-  const scores = several ? [JSON.stringify(result.scores)] : [];
-  return [result.label ?? "", result.score === null ? "" : String(result.score), ...scores, "ok", "", String(result.truncated), String(result.token_count)];
+  if (error) return ["", "", ...scores(""), "error", error, "", ""];
+  if (!result) return ["", "", ...scores(""), "", "", "", ""];
+  const best = [result.label ?? "", String(result.score ?? "")];
+  return [
+    ...best,
+    ...scores(JSON.stringify(result.scores)),
+    "ok",
+    "",
+    String(result.truncated),
+    String(result.token_count),
+  ];
 }
 
 /** The column that holds the longest fields. @param {Row[]} rows @param {number} width */
 function longest(rows, width) {
-  const lengths = Array.from({ length: width }, (_, i) => rows.slice(0, 100).reduce((sum, { fields }) => sum + (fields[i]?.length ?? 0), 0));
+  const lengths = Array(width).fill(0);
+  for (const { fields } of rows.slice(0, 100))
+    fields.slice(0, width).forEach((field, i) => (lengths[i] += field.length));
   return lengths.indexOf(Math.max(...lengths));
 }
 

@@ -2,6 +2,7 @@
 
 import { cosine, cosineShort } from "./figures.js";
 import { h } from "./dom.js";
+import { scroller } from "./parts.js";
 
 const ROOMY = 8; // columns whose names fit side by side
 
@@ -46,7 +47,7 @@ export function heatmap(caption, down, across, values, { framed = () => false } 
       ),
     ),
   );
-  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption }, table);
+  return scroller(caption, table);
 }
 
 /** @param {Head} head */

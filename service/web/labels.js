@@ -4,7 +4,8 @@ import { isAbort, patiently } from "./api.js";
 import { breakable, fill, h, the } from "./dom.js";
 import { count, percent, signed, whole } from "./figures.js";
 import { notice, sentence, words as inWords } from "./notice.js";
-import { codePoints } from "./text.js";
+import { scroller, table } from "./parts.js";
+import { codePoints, shortened } from "./text.js";
 
 /** @typedef {import("./reading.js").Item} Item */
 
@@ -114,9 +115,13 @@ class Card {
     this.#pick = pick;
     const id = `sentence-${place + 1}`;
     if (item.error) {
-      const words = item.error.code === "text_empty" ? "There is nothing to read in it." : sentence(item.error.message);
-      const head = h("h3", { id }, h("span", { class: "place" }, place + 1), h("span", { class: "verdict" }, " no answer"));
-      this.element = h("article", { class: "card", "aria-labelledby": id }, head, h("p", {}, item.text.slice(0, 200)), notice(words));
+      this.element = h(
+        "article",
+        { class: "card", "aria-labelledby": id },
+        h("h3", { id }, h("span", { class: "place" }, place + 1), h("span", { class: "verdict" }, " no answer")),
+        h("p", {}, shortened(item.text, 200)),
+        notice(sentence(item.error.message)),
+      );
       return;
     }
     const details = h("details", {}, h("summary", {}, "Tokens as a table"), this.#table);
@@ -125,7 +130,12 @@ class Card {
       "article",
       { class: "card", "aria-labelledby": id },
       h("h3", { id }, h("span", { class: "place" }, place + 1), " ", h("span", { class: "verdict" }, ...this.#title())),
-      h("div", { class: "columns" }, h("div", {}, this.#tokens(place), this.#about, this.#notice, details), this.#aside(explain)),
+      h(
+        "div",
+        { class: "columns" },
+        h("div", {}, this.#tokens(place), this.#about, this.#notice, details),
+        this.#aside(explain),
+      ),
     );
     this.writeUnder();
     this.#writeScores();
@@ -133,13 +143,17 @@ class Card {
 
   #title() {
     const { label, given } = this.item;
-    if (label === null) return [h("span", { class: "label none" }, "no label"), h("span", { class: "soft" }, " none reaches its threshold")];
-    const more = given.length > 1 && this.#info.problem_type === "multi_label" ? given.slice(1) : [];
-    return [
+    if (label === null) {
+      return [
+        h("span", { class: "label none" }, "no label"),
+        h("span", { class: "soft" }, " none reaches its threshold"),
+      ];
+    }
+    const told = this.#info.problem_type === "multi_label" ? given : given.slice(0, 1);
+    return told.flatMap(({ label, score }) => [
       h("span", { class: "label" }, ...breakable(label)),
-      h("span", { class: "score" }, percent(given[0].score)),
-      ...more.flatMap((other) => [h("span", { class: "label" }, ...breakable(other.label)), h("span", { class: "score" }, percent(other.score))]),
-    ];
+      h("span", { class: "score" }, percent(score)),
+    ]);
   }
 
   /** The tokens of the sentence, one stop in the tab order: arrows walk. @param {number} place */
@@ -159,7 +173,11 @@ class Card {
       }
       const word = wordOf.get(at);
       const shown = h("span", {}, token.text.trim() || SPACE);
-      const look = word && { type: "button", tabindex: stops.length ? "-1" : "0", onclick: () => this.#pick(word.text) };
+      const look = word && {
+        type: "button",
+        tabindex: stops.length ? "-1" : "0",
+        onclick: () => this.#pick(word.text),
+      };
       const chip = h(look ? "button" : "span", { class: "token", ...look }, shown, figure);
       if (!word || word.places[0] === at) {
         pieces = h("span", { class: "word" });
@@ -170,7 +188,8 @@ class Card {
       end = Math.max(end, token.end);
       this.#chips.set(at, { chip, figure });
     });
-    if (item.truncated) list.append(h("span", { class: "unread" }, ` ${count(points.length - end, "more character")} not read`));
+    if (item.truncated)
+      list.append(h("span", { class: "unread" }, ` ${count(points.length - end, "more character")} not read`));
     list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, stops));
     return list;
   }
@@ -193,7 +212,13 @@ class Card {
       h("option", { value: "" }, `the best: ${item.scores[0]?.label ?? "?"}`),
       ...item.scores.slice(1).map(({ label }) => h("option", { value: JSON.stringify(label) }, label)),
     );
-    return h("div", { class: "aside" }, this.#scores, h("label", { class: "explained", for: id }, "Importance for"), select);
+    return h(
+      "div",
+      { class: "aside" },
+      this.#scores,
+      h("label", { class: "explained", for: id }, "Importance for"),
+      select,
+    );
   }
 
   #writeScores() {
@@ -204,6 +229,7 @@ class Card {
     const withheld = scores.length > given.length;
     const rows = shown.map(({ label, score }) => {
       const threshold = thresholds?.[this.#info.labels.indexOf(label)];
+      const reached = names.has(label) ? "reaches" : "below";
       return h(
         "li",
         { class: names.has(label) && (withheld || label === this.item.label) ? "given" : null },
@@ -215,7 +241,8 @@ class Card {
           h("i", { style: { width: `${100 * score}%` } }),
           threshold !== undefined && h("b", { style: { left: `${100 * threshold}%` } }),
         ),
-        threshold !== undefined && h("span", { class: "soft threshold" }, `${names.has(label) ? "reaches" : "below"} its threshold, ${percent(threshold)}`),
+        threshold !== undefined &&
+          h("span", { class: "soft threshold" }, `${reached} its threshold, ${percent(threshold)}`),
       );
     });
     const rest = scores.length - SHOWN;
@@ -256,7 +283,8 @@ class Card {
 
   #write() {
     const found = this.#explanation;
-    const most = found ? Math.max(FAINT, ...found.tokens.map((/** @type {any} */ token) => Math.abs(token.importance ?? 0))) : 1;
+    const sizes = (found?.tokens ?? []).map((/** @type {any} */ { importance }) => Math.abs(importance ?? 0));
+    const most = Math.max(FAINT, ...sizes);
     for (const [at, { chip }] of this.#chips) {
       const importance = found?.tokens[at]?.importance ?? 0;
       chip.style.setProperty("--share", (Math.abs(importance) / most).toFixed(3));
@@ -282,42 +310,38 @@ class Card {
   #writeTable(open) {
     if (!open) return;
     const found = this.#explanation;
-    const figure = (/** @type {number | null | undefined} */ value, digits = 4) => (typeof value === "number" ? signed(value, digits) : "–");
-    const rows = this.item.tokens.map((token, at) =>
-      h(
-        "tr",
-        {},
-        h("th", { scope: "row" }, token.text.trim() || SPACE),
-        h("td", {}, token.id),
-        h("td", {}, token.special ? "–" : `${token.start} to ${token.end}`),
-        h("td", {}, figure(found?.tokens[at]?.importance)),
-        h("td", {}, figure(found?.tokens[at]?.weight_of_evidence, 3)),
-      ),
-    );
+    const heads = ["Token", "Id", "Characters", "Importance", "Log-odds"].map((name) => ({ name }));
+    const rows = this.item.tokens.map((token, at) => [
+      token.text.trim() || SPACE,
+      String(token.id),
+      token.special ? "–" : `${token.start} to ${token.end}`,
+      figure(found?.tokens[at]?.importance, 4),
+      figure(found?.tokens[at]?.weight_of_evidence, 3),
+    ]);
     const label = found ? `Importance is for ${found.label}.` : "Importance has not come yet.";
-    const heads = ["Token", "Id", "Characters", "Importance", "Log-odds"].map((name) => h("th", { scope: "col" }, name));
     const caption = `${label} Log-odds: the change of ln(p / (1 − p)). Special tokens are never left out.`;
-    fill(
-      this.#table,
-      h(
-        "div",
-        { class: "wide", tabindex: "0", role: "region", "aria-label": `Tokens of sentence ${this.#place + 1} as a table` },
-        h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...heads)), h("tbody", {}, ...rows)),
-      ),
-    );
+    fill(this.#table, scroller(`Tokens of sentence ${this.#place + 1} as a table`, table(heads, rows, { caption })));
   }
 }
 
-/** What the figures say, in words. @param {any} found */
-function summary(found) {
-  const real = found.tokens.filter((/** @type {any} */ token) => typeof token.importance === "number");
+/** What the figures say, in words. @param {{label: string, score: number, tokens: any[]}} found */
+function summary({ label, score, tokens }) {
+  const real = tokens.filter(({ importance }) => typeof importance === "number");
   if (!real.length) return "";
-  const most = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance > one.importance ? other : one));
-  const least = real.reduce((/** @type {any} */ one, /** @type {any} */ other) => (other.importance < one.importance ? other : one));
-  const speaks = most.importance > SHOWN_AS_ZERO ? `“${most.text}” speaks for it most: without it, ${percent(Math.max(0, found.score - most.importance))}.` : "No single token speaks for it: without any one of them it is no less probable.";
-  const against = least.importance < -SHOWN_AS_ZERO ? ` “${least.text}” speaks against it most: without it, ${percent(Math.min(1, found.score - least.importance))}.` : "";
-  return `${found.label} has ${percent(found.score)}. ${speaks}${against}`;
+  const [first, ...rest] = real.sort((one, other) => other.importance - one.importance);
+  const last = rest.at(-1) ?? first;
+  const without = (/** @type {any} */ { importance }) => percent(Math.min(1, Math.max(0, score - importance)));
+  const speaks =
+    first.importance > SHOWN_AS_ZERO
+      ? `“${first.text}” speaks for it most: without it, ${without(first)}.`
+      : "No single token speaks for it: without any one of them it is no less probable.";
+  const against =
+    last.importance < -SHOWN_AS_ZERO ? `“${last.text}” speaks against it most: without it, ${without(last)}.` : "";
+  return `${label} has ${percent(score)}. ${speaks} ${against}`;
 }
+
+/** @param {number | null | undefined} value @param {number} digits */
+const figure = (value, digits) => (typeof value === "number" ? signed(value, digits) : "–");
 
 /** @param {KeyboardEvent} event @param {HTMLElement[]} buttons */
 function walk(event, buttons) {

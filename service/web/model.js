@@ -2,10 +2,17 @@
 
 import { breakable, fill, h, the } from "./dom.js";
 import { count, percent, whole } from "./figures.js";
+import { scroller, table, tiles } from "./parts.js";
 
 const PAIRS_BASE = new Set(["minilm", "sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"]);
 const MEASURED = ["test", "data", "cross-validation", "dev"]; // in this order the figures count most
 const NAMES = { test: "test rows", dev: "development rows", data: "rows", "cross-validation": "rows, cross-validated" };
+
+const FLATTERS = "Those rows chose the epoch and the calibration, so their figures flatter.";
+const PAIRS =
+  "Its base, all-MiniLM-L6-v2, comes from a BERT that learnt to predict masked words in unlabelled text. It was " +
+  "distilled into a small model, which was then trained further on pairs of sentences that belong together. So what " +
+  "these vectors show is not the work of masked words alone.";
 
 /** @param {any} info */
 export function showModel(info) {
@@ -15,7 +22,13 @@ export function showModel(info) {
   fill(the("model-claim"), claim(info, main));
   fill(
     the("facts"),
-    ...facts({ Version: code(info.version), Precision: info.precision, Base: code(baseName(info)), Labels: whole(info.labels.length), Reads: count(info.max_tokens, "token") }),
+    ...facts({
+      Version: code(info.version),
+      Precision: info.precision,
+      Base: code(baseName(info)),
+      Labels: whole(info.labels.length),
+      Reads: count(info.max_tokens, "token"),
+    }),
   );
   fill(the("card"), ...card(info, main));
 }
@@ -23,73 +36,72 @@ export function showModel(info) {
 /** @param {any} info @param {string | undefined} main */
 function claim(info, main) {
   const several = info.problem_type === "multi_label";
-  const gives = `Gives a text ${several ? "any number" : "one"} of ${count(info.labels.length, "label")}${!several && info.thresholds ? ", or none" : ""}.`;
+  const none = !several && info.thresholds ? ", or none" : "";
+  const gives = `Gives a text ${several ? "any number" : "one"} of ${count(info.labels.length, "label")}${none}.`;
   if (!main) return `${gives} Nothing was measured.`;
   const { accuracy, rows } = info.metrics[main];
-  return `${gives} ${several ? "All labels are right" : "Right"} for ${percent(accuracy)} of ${whole(rows)} ${NAMES[/** @type {keyof typeof NAMES} */ (main)]}.`;
+  const right = several ? "All labels are right" : "Right";
+  return `${gives} ${right} for ${percent(accuracy)} of ${measuredOn(rows, main)}.`;
 }
 
 /** @param {any} info @param {string | undefined} main */
 function card(info, main) {
-  const metrics = main && info.metrics[main];
+  const nothing = h("p", {}, "No labelled rows were given, so nothing was measured.");
+  const limits = {
+    Texts: whole(info.max_inputs),
+    "Characters of a text": whole(info.max_text_characters),
+    Bytes: whole(info.max_body_bytes),
+    "Tokens that wait": whole(info.max_queue_tokens),
+    Time: count(info.request_timeout, "second"),
+  };
   return [
-    metrics &&
-      h(
-        "dl",
-        { class: "tiles" },
-        tile("Accuracy", percent(metrics.accuracy), interval(metrics.accuracy_interval) || `${main}`),
-        tile("Macro-F1", figure(metrics.macro_f1), `${whole(metrics.rows)} ${NAMES[/** @type {keyof typeof NAMES} */ (main)]}`),
-        tile("Calibration error", figure(metrics.ece), metrics.ece_before === undefined ? "ECE" : `ECE; ${figure(metrics.ece_before)} before calibration`),
-      ),
-    main === "dev" && h("p", { class: "soft" }, "Those rows chose the epoch and the calibration, so their figures flatter."),
+    main && figures(info.metrics[main], main),
+    main === "dev" && h("p", { class: "soft" }, FLATTERS),
     h("h3", {}, "What it is"),
-    h(
-      "dl",
-      { class: "sheet" },
-      ...facts({
-        Name: info.name,
-        Version: code(info.version),
-        Made: info.created.slice(0, 10),
-        "Base model": code(baseName(info)),
-        Precision: `${info.precision}${info.precisions.length > 1 ? ` (of ${info.precisions.join(", ")})` : ""}`,
-        Gives: info.problem_type === "multi_label" ? "any number of labels" : info.thresholds ? "one label, or none where it is not sure enough" : "one label",
-        Reads: `the first ${count(info.max_tokens, "token")} of a text`,
-        Vectors: `${whole(info.hidden_size)} numbers a token`,
-        Temperature: figure(info.temperature),
-      }),
-    ),
+    h("dl", { class: "sheet" }, ...facts(sheet(info))),
     ...origin(info),
     h("h3", {}, "Measured on"),
-    Object.keys(info.metrics).length ? metricsTable(info.metrics) : h("p", {}, "No labelled rows were given, so nothing was measured."),
+    Object.keys(info.metrics).length ? metricsTable(info.metrics) : nothing,
     h("h3", {}, "Labels"),
     labels(info),
     h("h3", {}, "What one request may hold"),
-    h(
-      "dl",
-      { class: "sheet" },
-      ...facts({
-        Texts: whole(info.max_inputs),
-        "Characters of a text": whole(info.max_text_characters),
-        Bytes: whole(info.max_body_bytes),
-        "Tokens that wait": whole(info.max_queue_tokens),
-        Time: count(info.request_timeout, "second"),
-      }),
-    ),
+    h("dl", { class: "sheet" }, ...facts(limits)),
   ];
 }
+
+/** @param {any} metrics @param {string} main */
+function figures(metrics, main) {
+  const before = metrics.ece_before === undefined ? "" : `; ${figure(metrics.ece_before)} before calibration`;
+  return tiles([
+    ["Accuracy", percent(metrics.accuracy), interval(metrics.accuracy_interval)],
+    ["Macro-F1", figure(metrics.macro_f1), measuredOn(metrics.rows, main)],
+    ["Calibration error", figure(metrics.ece), `ECE${before}`],
+  ]);
+}
+
+/** @param {any} info */
+function sheet(info) {
+  const one = info.thresholds ? "one label, or none where it is not sure enough" : "one label";
+  return {
+    Name: info.name,
+    Version: code(info.version),
+    Made: info.created.slice(0, 10),
+    "Base model": code(baseName(info)),
+    Precision: `${info.precision}${info.precisions.length > 1 ? ` (of ${info.precisions.join(", ")})` : ""}`,
+    Gives: info.problem_type === "multi_label" ? "any number of labels" : one,
+    Reads: `the first ${count(info.max_tokens, "token")} of a text`,
+    Vectors: `${whole(info.hidden_size)} numbers a token`,
+    Temperature: figure(info.temperature),
+  };
+}
+
+/** @param {number} rows @param {string} name */
+const measuredOn = (rows, name) => `${whole(rows)} ${NAMES[/** @type {keyof typeof NAMES} */ (name)]}`;
 
 /** Where its knowledge of language comes from. @param {any} info */
 function origin(info) {
   if (!PAIRS_BASE.has(info.base_model)) return [];
-  return [
-    h("h3", {}, "Where it began"),
-    h(
-      "p",
-      {},
-      "Its base, all-MiniLM-L6-v2, comes from a BERT that learnt to predict masked words in unlabelled text. It was distilled into a small model, which was then trained further on pairs of sentences that belong together. ",
-      "So what these vectors show is not the work of masked words alone.",
-    ),
-  ];
+  return [h("h3", {}, "Where it began"), h("p", {}, PAIRS)];
 }
 
 /** @param {any} info */
@@ -97,26 +109,20 @@ function labels({ labels, thresholds }) {
   return h(
     "ul",
     { class: "names" },
-    ...labels.map((/** @type {string} */ label, /** @type {number} */ i) => h("li", {}, ...breakable(label), thresholds && h("span", { class: "soft" }, ` from ${percent(thresholds[i])}`))),
+    ...labels.map((/** @type {string} */ label, /** @type {number} */ i) =>
+      h("li", {}, ...breakable(label), thresholds && h("span", { class: "soft" }, ` from ${percent(thresholds[i])}`)),
+    ),
   );
 }
 
 /** @param {Record<string, any>} metrics */
 function metricsTable(metrics) {
-  const heads = ["Rows", "How many", "Accuracy", "95 % interval", "Macro-F1", "ECE"];
-  const rows = Object.entries(metrics).map(([name, of]) =>
-    h(
-      "tr",
-      {},
-      h("th", { scope: "row" }, name),
-      ...[whole(of.rows), percent(of.accuracy), interval(of.accuracy_interval) || "–", figure(of.macro_f1), figure(of.ece)].map((value) => h("td", {}, value)),
-    ),
-  );
-  return h(
-    "div",
-    { class: "wide", tabindex: "0", role: "region", "aria-label": "Figures" },
-    h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, ...rows)),
-  );
+  const heads = ["Rows", "How many", "Accuracy", "95 % interval", "Macro-F1", "ECE"].map((name) => ({ name }));
+  const rows = Object.entries(metrics).map(([name, of]) => {
+    const shown = [whole(of.rows), percent(of.accuracy), interval(of.accuracy_interval) || "–"];
+    return [name, ...shown, figure(of.macro_f1), figure(of.ece)];
+  });
+  return scroller("Figures", table(heads, rows));
 }
 
 /** @param {any} info */
@@ -133,8 +139,3 @@ const interval = (of) => (of ? `${percent(of[0])} to ${percent(of[1])}` : "");
 
 /** @param {Record<string, any>} of */
 const facts = (of) => Object.entries(of).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
-
-/** @param {string} name @param {string} value @param {string} note */
-function tile(name, value, note) {
-  return h("div", {}, h("dt", {}, name), h("dd", {}, value, h("small", {}, note)));
-}

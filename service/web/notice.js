@@ -21,7 +21,7 @@ export function words(error) {
     case 413:
       return `That is too much for one request: ${error.message}.`;
     case 429:
-      return `The service is busy. It is asked again in ${count(Math.ceil(error.retryAfter ?? 1), "second")}.`;
+      return busy(error.retryAfter ?? 1);
     case 503:
       return `The service is not ready: ${error.message}.`;
     case 504:
@@ -30,6 +30,9 @@ export function words(error) {
       return `${said} (${error.status} ${error.code})`;
   }
 }
+
+/** @param {number} seconds Until it is asked again. */
+export const busy = (seconds) => `The service is busy. It is asked again in ${count(Math.ceil(seconds), "second")}.`;
 
 /** @param {string} text */
 export function sentence(text) {

@@ -3,7 +3,8 @@
 import { percent } from "./figures.js";
 import { svg } from "./dom.js";
 
-/** @typedef {{x: number, y: number, name: string, kind: "type" | "token" | "other", note: string}} Point */
+/** `kind`: type, token, or other for the background. */
+/** @typedef {{x: number, y: number, name: string, kind: string, note: string}} Point */
 
 const [WIDTH, HEIGHT, MARGIN] = [420, 340, 34];
 const LETTER = 7.5; // pixels, about
@@ -28,7 +29,11 @@ export function scatter(title, points, shares) {
     "svg",
     { class: "plane", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title },
     svg("rect", { class: "field", x: 0.5, y: 0.5, width: WIDTH - 1, height: HEIGHT - 1, rx: 8 }),
-    svg("text", { class: "axis", x: WIDTH / 2, y: HEIGHT - 10, "text-anchor": "middle" }, `first axis: ${percent(shares[0])} of the variance`),
+    svg(
+      "text",
+      { class: "axis", x: WIDTH / 2, y: HEIGHT - 10, "text-anchor": "middle" },
+      `first axis: ${percent(shares[0])} of the variance`,
+    ),
     svg(
       "text",
       { class: "axis", x: 18, y: HEIGHT / 2, "text-anchor": "middle", transform: `rotate(-90 18 ${HEIGHT / 2})` },

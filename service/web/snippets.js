@@ -61,7 +61,13 @@ function literal(value, indent = "    ") {
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
   if (Array.isArray(value) && isShort(value)) return JSON.stringify(value);
-  if (Array.isArray(value)) return block("[", "]", value.map((item) => literal(item, `${indent}    `)), indent);
+  if (Array.isArray(value))
+    return block(
+      "[",
+      "]",
+      value.map((item) => literal(item, `${indent}    `)),
+      indent,
+    );
   if (typeof value !== "object") return JSON.stringify(value);
   const fields = Object.entries(value).map(([name, of]) => `${JSON.stringify(name)}: ${literal(of, `${indent}    `)}`);
   return block("{", "}", fields, indent);
@@ -69,5 +75,7 @@ function literal(value, indent = "    ") {
 
 /** @param {string} open @param {string} close @param {string[]} items @param {string} indent */
 function block(open, close, items, indent) {
-  return items.length ? `${open}\n${items.map((item) => `${indent}    ${item},\n`).join("")}${indent}${close}` : open + close;
+  return items.length
+    ? `${open}\n${items.map((item) => `${indent}    ${item},\n`).join("")}${indent}${close}`
+    : open + close;
 }

@@ -76,5 +76,10 @@ export function fold(word) {
  */
 export function shortened(text, length) {
   const points = codePoints(text);
-  return points.length <= length ? text : `${points.slice(0, length - 1).join("").trimEnd()}…`;
+  return points.length <= length
+    ? text
+    : `${points
+        .slice(0, length - 1)
+        .join("")
+        .trimEnd()}…`;
 }

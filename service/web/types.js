@@ -3,24 +3,26 @@
 import { isAbort } from "./api.js";
 import { chunks } from "./batch.js";
 import { fill, h, the } from "./dom.js";
-import { cosine as shown, count, listed, percent, whole } from "./figures.js";
+import { cosine as shown, count, percent, whole } from "./figures.js";
+import { finding } from "./finding.js";
 import { heatmap } from "./heatmap.js";
 import { notice, sentence, words as inWords } from "./notice.js";
+import { details, scroller, table, tiles } from "./parts.js";
 import { scatter } from "./scatter.js";
 import { codePoints, fold } from "./text.js";
-import { cosine, cosines, mean, plane, rows, spread, unit } from "./vectors.js";
+import { cosines, mean, plane, rows, spread, unit } from "./vectors.js";
 
 /** @typedef {import("./reading.js").Item} Item */
 /** @typedef {import("./text.js").Word} Word */
-/** @typedef {{item: Item, word: Word, sentence: number, vector: Float64Array, name: string}} Use */
+/** @typedef {{item: Item, word: Word, vector: Float64Array, name: string}} Use */
 /** @typedef {{pieces: {text: string, id: number}[], row: Float64Array, unknown: boolean}} Type */
 
 const MOST_USES = 60; // of a word that are drawn
 const MOST_OTHERS = 400; // tokens in the background
 const SUGGESTED = 8;
-const SAME = 0.9995; // shown as 1.000
 const MANY = 8; // uses that are listed at full length
-const RARE = ["🧿", "龘"]; // in hardly any vocabulary: where both are one and the same type, it is that of all unknown words
+// In hardly any vocabulary: where both have one and the same type, it is that of all unknown words.
+const RARE = ["🧿", "龘"];
 
 export class Types {
   #service;
@@ -91,7 +93,10 @@ export class Types {
     } catch (error) {
       if (isAbort(error)) return;
       this.#stale = true;
-      fill(the("types-notice"), notice(inWords(error), () => this.#look()));
+      fill(
+        the("types-notice"),
+        notice(inWords(error), () => this.#look()),
+      );
     } finally {
       if (!signal.aborted) the("senses").removeAttribute("aria-busy");
     }
@@ -106,7 +111,7 @@ export class Types {
     }
     const [one, other] = RARE.map((word) => found.get(word).pieces);
     const unknown = one?.length === 1 && other?.length === 1 && one[0].id === other[0].id ? one[0].id : null;
-    for (const type of found.values()) type.unknown = type.pieces?.some((/** @type {any} */ piece) => piece.id === unknown) ?? false;
+    for (const type of found.values()) type.unknown = (type.pieces ?? []).some(({ id }) => id === unknown);
     return found;
   }
 
@@ -124,37 +129,26 @@ export class Types {
 
   /** @param {string} word @param {Use[]} uses @param {number} total @param {Type[]} types */
   #draw(word, uses, total, types) {
-    const typeRows = cosines(types.map(({ row }) => row));
-    const tokens = cosines(uses.map(({ vector }) => vector));
-    const found = measured(word, types[0], typeRows, tokens);
-    const matrix = [[1, ...uses.map(({ vector }) => cosine(types[0].row, vector))]];
-    uses.forEach((_, i) => matrix.push([matrix[0][i + 1], ...tokens[i]]));
+    const between = {
+      types: cosines(types.map(({ row }) => row)),
+      tokens: cosines(uses.map(({ vector }) => vector)),
+    };
+    const everything = [types[0].row, ...uses.map(({ vector }) => vector)];
     const heads = [{ name: "type" }, ...uses.map((use) => ({ name: use.name, note: around(use, 1) }))];
-    const short = [{ name: "type" }, ...uses.map((use) => ({ name: use.name }))];
-    const between = spread(tokens);
+    const across = heads.map(({ name }) => ({ name }));
+    const places = h("ol", { class: "uses" }, ...uses.map(context));
+    const alike = heatmap(`Cosine between the vectors of “${word}”`, heads, across, cosines(everything));
     fill(
       the("senses"),
-      h("p", { class: "finding" }, found),
-      h(
-        "dl",
-        { class: "tiles" },
-        tile("Type row, at every place", types.length > 1 ? shown(/** @type {any} */ (spread(typeRows)).least.value) : "–", "least cosine with itself"),
-        tile("Tokens, least alike", between ? shown(between.least.value) : "–", between ? `cosine of ${pairName(uses, between.least.pair)}` : "needs two of them"),
-        tile("Tokens, on average", between ? shown(between.mean) : "–", between ? `cosine over ${count((uses.length * (uses.length - 1)) / 2, "pair")}` : "needs two of them"),
-        tile("Tokens, most alike", between ? shown(between.most.value) : "–", between ? `cosine of ${pairName(uses, between.most.pair)}` : "needs two of them"),
-      ),
+      h("p", { class: "finding" }, finding(word, types[0], between.types, between.tokens)),
+      measures(uses, spread(between.types), spread(between.tokens)),
       total > uses.length && h("p", { class: "soft" }, `Of ${whole(total)} places the first ${uses.length} are shown.`),
-      uses.length > 0 &&
-        h(
-          "div",
-          uses.length > MANY ? { class: "wide", tabindex: "0", role: "region", "aria-label": `Where “${word}” stands` } : {},
-          h("ol", { class: "uses" }, ...uses.map(context)),
-        ),
+      uses.length > MANY ? scroller(`Where “${word}” stands`, places) : places,
       uses.length > 0 &&
         h(
           "div",
           { class: "pair" },
-          h("div", {}, h("h3", {}, "How alike they are"), heatmap(`Cosine between the vectors of “${word}”`, heads, short, matrix)),
+          h("div", {}, h("h3", {}, "How alike they are"), alike),
           this.#picture(word, uses, types[0]),
         ),
     );
@@ -163,59 +157,82 @@ export class Types {
   /** @param {string} word @param {Use[]} uses @param {Type} type */
   #picture(word, uses, type) {
     const figure = h("figure");
-    const table = h("div");
+    const coordinates = h("div");
     const draw = () => {
-      const used = new Set(uses.flatMap(({ item, word: { places } }) => places.map((place) => item.vectors[place])));
-      const others = this.#others
-        ? this.#items
-            .flatMap((item, i) => item.tokens.map((token, place) => ({ token, vector: item.vectors[place], name: `${token.text} (${i + 1})` })))
-            .filter(({ token, vector }) => !token.special && !used.has(vector))
-            .slice(0, MOST_OTHERS)
-        : [];
-      const named = [
-        ...(this.#withType ? [{ name: "type", kind: "type", note: `type row of “${word}”`, vector: type.row }] : []),
-        ...uses.map((use) => ({ name: use.name, kind: "token", note: `${use.name}: ${around(use, 3)}`, vector: use.vector })),
-        ...others.map(({ name, vector }) => ({ name, kind: "other", note: name, vector })),
-      ];
-      const { points, shares } = plane(named.map(({ vector }) => unit(vector)));
-      const placed = named.map(({ name, kind, note }, i) => ({ name, note, kind: /** @type {any} */ (kind), x: points[i][0], y: points[i][1] }));
-      const title = `The vectors of “${word}” in a plane: ${percent(shares[0] + shares[1])} of their variance; the figures are in the table below`;
+      const own = uses.map((use) => ({
+        name: use.name,
+        kind: "token",
+        note: `${use.name}: ${around(use, 3)}`,
+        vector: use.vector,
+      }));
+      const row = { name: "type", kind: "type", note: `type row of “${word}”`, vector: type.row };
+      const all = [...(this.#withType ? [row] : []), ...own, ...(this.#others ? others(this.#items ?? [], uses) : [])];
+      const { points, shares } = plane(all.map(({ vector }) => unit(vector)));
+      const placed = all.map((one, i) => ({ ...one, x: points[i][0], y: points[i][1] }));
+      const title = `The vectors of “${word}” in a plane; their coordinates are in the table below`;
       fill(figure, scatter(title, placed, shares));
-      const drawn = placed.filter(({ kind }) => kind !== "other");
-      fill(
-        table,
-        h(
-          "table",
-          {},
-          h("thead", {}, h("tr", {}, ...["Vector", "First axis", "Second axis"].map((head) => h("th", { scope: "col" }, head)))),
-          h("tbody", {}, ...drawn.map(({ name, x, y }) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, shown(x)), h("td", {}, shown(y))))),
-        ),
-      );
-    };
-    const check = (/** @type {string} */ name, /** @type {boolean} */ checked, /** @type {(on: boolean) => void} */ set) => {
-      const box = h("input", { type: "checkbox", checked });
-      box.addEventListener("change", () => {
-        set(box.checked);
-        draw();
-      });
-      return h("label", {}, box, ` ${name}`);
+      const heads = ["Vector", "First axis", "Second axis"].map((name) => ({ name }));
+      const rows = placed.filter(({ kind }) => kind !== "other").map(({ name, x, y }) => [name, shown(x), shown(y)]);
+      fill(coordinates, table(heads, rows));
     };
     draw();
+    const choices = [
+      checkbox("type row", this.#withType, (on) => ((this.#withType = on), draw())),
+      checkbox("all other tokens", this.#others, (on) => ((this.#others = on), draw())),
+    ];
+    const about =
+      "The first two principal components of the vectors, each scaled to length 1. The type row is where reading " +
+      "begins, before any layer; the tokens are what the last layer gives.";
     return h(
       "div",
       {},
       h("h3", {}, "Where they lie"),
       figure,
-      h(
-        "div",
-        { class: "choice" },
-        check("type row", this.#withType, (on) => (this.#withType = on)),
-        check("all other tokens", this.#others, (on) => (this.#others = on)),
-      ),
-      h("p", { class: "soft" }, "The first two principal components of the vectors, each scaled to length 1. The type row is where reading begins, before any layer; the tokens are what the last layer gives."),
-      h("details", {}, h("summary", {}, "Coordinates as a table"), table),
+      h("div", { class: "choice" }, ...choices),
+      h("p", { class: "soft" }, about),
+      details("Coordinates as a table", coordinates),
     );
   }
+}
+
+/**
+ * Return the cosines that tell most.
+ *
+ * @param {Use[]} uses
+ * @param {ReturnType<typeof spread>} types Of the type rows.
+ * @param {ReturnType<typeof spread>} tokens Of the token vectors.
+ */
+function measures(uses, types, tokens) {
+  const figure = (/** @type {number | undefined} */ value) => (value === undefined ? "–" : shown(value));
+  const pair = (/** @type {number[] | undefined} */ places) =>
+    places ? `cosine of ${uses[places[0]].name} and ${uses[places[1]].name}` : "needs two of them";
+  const pairs = (uses.length * (uses.length - 1)) / 2;
+  return tiles([
+    ["Type row, at every place", figure(types?.least.value), "least cosine with itself"],
+    ["Tokens, least alike", figure(tokens?.least.value), pair(tokens?.least.pair)],
+    ["Tokens, on average", figure(tokens?.mean), tokens ? `cosine over ${count(pairs, "pair")}` : "needs two of them"],
+    ["Tokens, most alike", figure(tokens?.most.value), pair(tokens?.most.pair)],
+  ]);
+}
+
+/** The tokens of the sentences that are not of the word. @param {Item[]} items @param {Use[]} uses */
+function others(items, uses) {
+  const used = new Set(uses.flatMap(({ item, word }) => word.places.map((place) => item.vectors[place])));
+  return items
+    .flatMap((item, i) =>
+      item.tokens.map((token, place) => {
+        const name = `${token.text} (${i + 1})`;
+        return { name, kind: "other", note: name, vector: item.vectors[place], special: token.special };
+      }),
+    )
+    .filter(({ special, vector }) => !special && !used.has(vector))
+    .slice(0, MOST_OTHERS);
+}
+
+/** @param {string} name @param {boolean} checked @param {(on: boolean) => void} set */
+function checkbox(name, checked, set) {
+  const box = h("input", { type: "checkbox", checked, onchange: () => set(box.checked) });
+  return h("label", {}, box, ` ${name}`);
 }
 
 /**
@@ -227,18 +244,16 @@ export class Types {
  */
 export function usesOf(word, items) {
   const wanted = fold(word);
-  const uses = items.flatMap((item, i) =>
+  return items.flatMap((item, i) =>
     item.words
       .filter((found) => fold(found.text) === wanted)
       .map((found, nth, all) => ({
         item,
         word: found,
-        sentence: i + 1,
         vector: mean(found.places.map((place) => item.vectors[place])),
         name: all.length > 1 ? `${i + 1}${"abcdefghijklmnopqrstuvwxyz"[nth] ?? `.${nth + 1}`}` : String(i + 1),
       })),
   );
-  return uses;
 }
 
 /** @param {any} result @returns {Type} */
@@ -266,34 +281,6 @@ function typeAt(use, found) {
   return types.find((type) => type.pieces?.map((/** @type {any} */ piece) => piece.id).join() === ids);
 }
 
-/**
- * Say what was measured: every word of it follows from the figures.
- *
- * @param {string} word
- * @param {{pieces: {text: string}[], unknown: boolean}} type
- * @param {number[][]} typeRows Cosines of the rows, as typed first, then at each place.
- * @param {number[][]} tokens Cosines of the token vectors.
- */
-export function measured(word, type, typeRows, tokens) {
-  const name = `“${word}”`;
-  const pieces = type.pieces.length;
-  const strange = type.unknown ? ` The model does not know ${pieces > 1 ? "all of it" : "it"}: it has the row of every unknown word.` : "";
-  const made = strange + (pieces > 1 ? ` It is made of ${pieces} pieces (${listed(type.pieces.map(({ text }) => text))}), so every vector here is the mean over them.` : "");
-  if (!tokens.length) return `${name} stands in none of the sentences. It has a type row all the same; write it into a sentence to see what becomes of it.${made}`;
-  const same = /** @type {any} */ (spread(typeRows)).least.value;
-  const begins =
-    same >= SAME
-      ? `${name} has one type row${tokens.length > 1 ? `, the same at ${tokens.length === 2 ? "both" : `all ${tokens.length}`} places` : ""}: cosine ${shown(same)}.`
-      : `${name} is written in ways that have type rows of their own: the cosine between them is ${shown(same)} at the least.`;
-  const between = spread(tokens);
-  if (!between) return `${begins} It has one token here; write it into another sentence to compare.${made}`;
-  const ends =
-    between.least.value >= SAME
-      ? ` Its ${tokens.length} tokens have the same vector too: cosine ${shown(between.least.value)}${tokens.length > 2 ? " at the least" : ""}. What surrounds them is the same.`
-      : ` Its ${tokens.length} tokens are not the same: the cosine between them is ${shown(between.least.value)}${tokens.length > 2 ? ` at the least and ${shown(between.mean)} on average` : ""}.`;
-  return `${begins}${ends}${made}`;
-}
-
 /** Words of more than one sentence, the longest of the most frequent first. @param {Item[]} items */
 function shared(items) {
   /** @type {Map<string, {word: string, places: Set<number>}>} */
@@ -312,14 +299,6 @@ function shared(items) {
     .slice(0, SUGGESTED)
     .map(({ word, places }) => ({ word, places: places.size }));
 }
-
-/** @param {string} name @param {string} figure @param {string} note */
-function tile(name, figure, note) {
-  return h("div", {}, h("dt", {}, name), h("dd", {}, figure, h("small", {}, note)));
-}
-
-/** @param {Use[]} uses @param {number[]} pair */
-const pairName = (uses, pair) => `${uses[pair[0]].name} and ${uses[pair[1]].name}`;
 
 /** A word and its neighbours. @param {Use} use @param {number} reach In words. */
 function around({ item, word }, reach) {

@@ -75,7 +75,7 @@ export function spread(matrix) {
  * Lay vectors out in a plane: their first two principal components.
  *
  * The components are those of the Gram matrix of the centred vectors, which is small where the vectors are few, found
- * by power iteration. The side that a component points to is arbitrary: here the farthest vector is on the positive one.
+ * by power iteration. Which side is the positive one is arbitrary: here it is that of the farthest vector.
  *
  * @param {Vector[]} vectors
  * @returns {{points: [number, number][], shares: [number, number]}} `shares`: of the variance, by axis.
@@ -103,7 +103,10 @@ function component(gram, total) {
     axis = next;
     if (moved < 1e-14) break;
   }
-  const value = dot(axis, Float64Array.from(gram, (row) => dot(row, axis)));
+  const value = dot(
+    axis,
+    Float64Array.from(gram, (row) => dot(row, axis)),
+  );
   gram.forEach((row, i) => row.forEach((_, j) => (row[j] -= value * axis[i] * axis[j])));
   const farthest = axis.reduce((best, score) => (Math.abs(score) > Math.abs(best) ? score : best), 0);
   const scale = Math.sign(farthest) * Math.sqrt(value);
