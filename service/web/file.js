@@ -221,7 +221,8 @@ class Job {
 
   /** @param {boolean} frozen */
   #freeze(frozen) {
-    for (const control of [this.header, this.column, this.button]) control.disabled = frozen;
+    for (const control of [this.header, this.column]) control.disabled = frozen;
+    this.button.disabled = frozen || this.#lines.every(({ flaw, result }) => flaw || result);
   }
 
   #summary() {

@@ -141,7 +141,7 @@ export class Types {
     fill(
       the("senses"),
       h("p", { class: "finding" }, finding(word, types[0], between.types, between.tokens)),
-      measures(uses, spread(between.types), spread(between.tokens)),
+      uses.length > 0 && measures(uses, spread(between.types), spread(between.tokens)),
       total > uses.length && h("p", { class: "soft" }, `Of ${whole(total)} places the first ${uses.length} are shown.`),
       uses.length > MANY ? scroller(`Where “${word}” stands`, places) : places,
       uses.length > 0 &&
