@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser's driver is missing: `make setup`")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing: `make setup`")
 expect = playwright.expect
+expect.set_options(timeout=30_000)  # milliseconds; its own five seconds are few on a busy machine
 
 BANK = ["i love the card in the box", "the order of my card is late", "my card is in the box, thank you"]
 EMOJI = "the 😀👍🏽 card e\u0301 is orders 日本 😀"
@@ -134,10 +135,9 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return unit(one) @ unit(other).T
 
 
-def flaws(tab: Any, *rules: str) -> list[tuple[str, str]]:
-    """Return what axe-core finds wrong, serious or not; by all of its rules, or by these."""
-    options = {"runOnly": {"type": "rule", "values": rules}} if rules else {}
-    found = axe.Axe().run(tab, options=options).response["violations"]
+def flaws(tab: Any) -> list[tuple[str, str]]:
+    """Return what axe-core finds wrong, serious or not."""
+    found = axe.Axe().run(tab).response["violations"]
     return [(flaw["id"], flaw["nodes"][0]["html"]) for flaw in found]
 
 
@@ -148,10 +148,10 @@ def answering(error: ApiError) -> Callable[[Any], None]:
     return lambda route: route.fulfill(status=reply.status, body=reply.body, headers=headers)
 
 
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport):
+@pytest.mark.parametrize(("viewport", "scheme"), [(WIDE, "light"), (NARROW, "dark")], ids=["wide", "narrow"])
+def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport, scheme):
     rows = write_csv(tmp_path / "rows.csv", [(text, "x") for text in BANK])
-    with opened(browser, server, viewport=viewport, color_scheme="light") as tab:
+    with opened(browser, server, viewport=viewport, color_scheme=scheme) as tab:
         write(tab, *BANK, " ".join(BANK))  # the last one's table is wider than any of the screens
         explained(tab)
         for view in VIEWS:
@@ -171,8 +171,6 @@ def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport):
         every = "document.querySelectorAll('[role=tabpanel], details')"
         tab.evaluate(f"{every}.forEach((part) => {{ part.hidden = false; part.open = true; }})")
         assert flaws(tab) == []
-        tab.emulate_media(color_scheme="dark")
-        assert flaws(tab, "color-contrast") == []
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
