@@ -17,7 +17,7 @@ from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
 from training.study.page import counted, joined
-from training.study.plan import BATCH, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, cost, pace, run_cost
+from training.study.plan import BATCH, BEYOND, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, cost, pace, run_cost
 from training.study.run import Run, clock, fingerprint
 from training.study.starts import fit_frozen, fit_one, nested
 
@@ -238,24 +238,38 @@ def _search(
     *,
     seed: int,
 ) -> dict[str, Any]:
-    """Try every learning rate with every start, on rows that the same order begins with."""
+    """Try learning rates with every start, on rows that the same order begins with; beyond those where it must be."""
     learnt = [rows[i] for i in order[: plan.search_rows]]
     dev = [rows[i] for i in order[plan.search_rows :][:DEV_ROWS]]
-    tries = [(start, rate) for start in TUNED for rate in RATES]
-    open_ = [one for one in tries if _key("rate", *one) not in run.known]
-    tasks = [(_config(config, start, rate, plan.passes(len(learnt)), seed), learnt, dev) for start, rate in open_]
-    each = run_cost(plan, plan.search_rows, speed, len(dev)) / speed["processes"]
-    for i, value in pool.run(fit_one, tasks):
-        run.keep(_key("rate", *open_[i]), {name: value[name] for name in ("accuracy", "loss")})
-        run.advance(each, f"learning rate {open_[i][1]:g} from the {NAMES[open_[i][0]]} start")
-    found = {}
-    for start in TUNED:
-        tried = {f"{rate:g}": run.known[_key("rate", start, rate)] for rate in RATES}
-        best = max(RATES, key=lambda rate: (tried[f"{rate:g}"]["accuracy"], -tried[f"{rate:g}"]["loss"]))
-        found[start] = {"chosen": best, "tried": tried, "rows": len(learnt), "dev_rows": len(dev)}
-    chosen = [f"{found[start]['chosen']:g} from the {NAMES[start]} start" for start in TUNED]
+    tried: dict[str, dict[float, dict[str, float]]] = {start: {} for start in TUNED}
+
+    def best(start: str) -> float:
+        return max(tried[start], key=lambda rate: (tried[start][rate]["accuracy"], -tried[start][rate]["loss"]))
+
+    def attempt(tries: Sequence[tuple[str, float]]) -> None:
+        open_ = [one for one in tries if _key("rate", *one) not in run.known]
+        tasks = [(_config(config, start, rate, plan.passes(len(learnt)), seed), learnt, dev) for start, rate in open_]
+        each = run_cost(plan, plan.search_rows, speed, len(dev)) / speed["processes"]
+        for i, value in pool.run(fit_one, tasks):
+            run.keep(_key("rate", *open_[i]), {name: value[name] for name in ("accuracy", "loss")})
+            run.advance(each, f"learning rate {open_[i][1]:g} from the {NAMES[open_[i][0]]} start")
+        for start, rate in tries:
+            tried[start][rate] = run.known[_key("rate", start, rate)]
+
+    attempt([(start, rate) for start in TUNED for rate in RATES])
+    beyond = {RATES[0]: BEYOND[0], RATES[-1]: BEYOND[-1]}
+    attempt([(start, beyond[best(start)]) for start in TUNED if best(start) in beyond])
+    chosen = [f"{best(start):g} from the {NAMES[start]} start" for start in TUNED]
     run.say(f"learning rates: {joined(chosen)}")
-    return found
+    return {
+        start: {
+            "chosen": best(start),
+            "tried": {f"{rate:g}": tried[start][rate] for rate in sorted(tried[start])},
+            "rows": len(learnt),
+            "dev_rows": len(dev),
+        }
+        for start in TUNED
+    }
 
 
 def _tune(

@@ -324,21 +324,29 @@ def _worth_part(found: Mapping[str, Any]) -> Section:
 
 def _fairness_part(found: Mapping[str, Any]) -> Section:
     rates = found["learning_rates"]
-    tried = list(rates["random"]["tried"])
+    tried = sorted({rate for start in TUNED for rate in rates[start]["tried"]}, key=float)
     rows = [
         [
             NAMES[start],
-            *[f"{percent(rates[start]['tried'][rate]['accuracy'])}" for rate in tried],
+            *[
+                percent(rates[start]["tried"][rate]["accuracy"]) if rate in rates[start]["tried"] else None
+                for rate in tried
+            ],
             f"{rates[start]['chosen']:g}",
         ]
         for start in TUNED
     ]
-    edges = [NAMES[start] for start in TUNED if f"{rates[start]['chosen']:g}" in (tried[0], tried[-1])]
+    edges = [
+        NAMES[start]
+        for start in TUNED
+        if f"{rates[start]['chosen']:g}"
+        in (min(rates[start]["tried"], key=float), max(rates[start]["tried"], key=float))
+    ]
     chosen = [f"{rates[start]['chosen']:g} for the {NAMES[start]} start" for start in TUNED]
     return Section(
         "A fair chance for each start",
         [
-            f"The best learning rate of one start is not that of another. Each was tried with {joined(tried)} on "
+            f"The best learning rate of one start is not that of another. Each was tried with several on "
             f"{rates['random']['rows']:,} rows, and the one that was best on {rates['random']['dev_rows']:,} others "
             "was taken for all sizes. The frozen start has a logistic regression whose penalty cross-validation chose "
             f"for every run among {joined([f'{c:g}' for c in STRENGTHS])} (C).",

@@ -24,6 +24,7 @@ SIZES = 6  # at most; never fewer than 5 unless there are too few rows
 EPOCHS = (8, 7, 6, 5, 4, 3, 2)  # over the largest size: as many as there is time for
 LEAST_STEPS = 30  # for each of these epochs, however few rows there are
 RATES = (1e-4, 3e-4, 1e-3)  # learning rates of the top layer that are tried with each start
+BEYOND = (3e-5, 3e-3)  # where the lowest of them is best, and where the highest is
 TUNED = 3  # starts that learn as a whole
 DEV_ROWS = 500  # at most, to choose the learning rates by
 BATCH = 32
@@ -102,7 +103,7 @@ def spread(smallest: int, largest: int, count: int) -> tuple[int, ...]:
 def cost(plan: Plan, sizes: Sequence[int], pace: Mapping[str, float], seeds: int, judged: int) -> float:
     """Return the seconds that all runs should take."""
     one_seed = sum(run_cost(plan, size, pace, judged) for size in sizes) * TUNED
-    search = run_cost(plan, plan.search_rows, pace, DEV_ROWS) * TUNED * len(RATES)
+    search = run_cost(plan, plan.search_rows, pace, DEV_ROWS) * TUNED * (len(RATES) + 1)
     return (seeds * one_seed + search) / pace["processes"]
 
 
