@@ -61,8 +61,8 @@ def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.Temp
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run last what waits for the demo: it trains meanwhile."""
-    items.sort(key=_waits_for_the_demo)
+    """Run last what waits for the demo or for an image: it is trained, or built, meanwhile."""
+    items.sort(key=lambda item: (_waits_for_the_demo(item), "containers" in item.path.parts))
 
 
 def _waits_for_the_demo(item: pytest.Item) -> bool:

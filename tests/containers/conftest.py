@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +14,16 @@ from tests.support import with_another_temperature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+BUILT = pytest.StashKey[Future[str]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Begin to build the image before the first test: it is ready when its tests, which come late, want it."""
+    wanted = any(Path(__file__).parent in item.path.parents for item in session.items)
+    found = Engine.find() if wanted and not session.config.option.collectonly else None
+    if found and all(map(found.has, (BASE, HAPROXY, PROMETHEUS))):
+        session.config.stash[BUILT] = ThreadPoolExecutor(1).submit(found.build)
 
 
 @pytest.fixture(scope="session")
@@ -28,13 +39,18 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine) -> str:
+def image(engine: Engine, request: pytest.FixtureRequest) -> str:  # noqa: ARG001  skips where there is none
     """The serving image, built from this tree."""
-    return engine.build()
+    return request.config.stash[BUILT].result()
 
 
 @pytest.fixture(scope="module")
-def stack(engine: Engine, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(
+    engine: Engine,
+    image: str,  # noqa: ARG001  what the replicas run
+    model_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     """Two replicas that serve the tiny model; with another version of it beside."""
     if not shutil.which("wrk"):
         pytest.skip("wrk is missing, which makes the load (on Debian: apt-get install wrk)")

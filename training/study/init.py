@@ -17,7 +17,7 @@ from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
 from training.study.page import counted, joined
-from training.study.plan import BATCH, BEYOND, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, cost, pace, run_cost
+from training.study.plan import BATCH, BEYOND, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, pace, run_cost
 from training.study.run import Run, clock, fingerprint
 from training.study.starts import fit_frozen, fit_one, nested
 
@@ -137,7 +137,7 @@ def _measure(
     with Pool() as pool:
         speed = run.measure("pace", lambda: pace(pool, config, rows, judged))
         plan = _planned(run, speed, len(rows), len(labels), len(judged), len(seeds), epochs)
-        run.expect(cost(plan, plan.sizes, speed, len(seeds), len(judged)))
+        run.expect(_cost_left(run, plan, speed, seeds, len(judged)))
         frozen = _frozen(run, pool, config, rows, judged, orders, plan)
         found = _search(run, pool, config, rows, orders[seeds[0]], plan, speed, seed=seeds[0])
         rates = {start: found[start]["chosen"] for start in TUNED}
@@ -307,6 +307,20 @@ def _config(config: TrainConfig, start: str, rate: float, epochs: int, seed: int
 
 def _key(*parts: object) -> str:
     return " ".join(map(str, parts))
+
+
+def _cost_left(run: Run, plan: Plan, speed: Mapping[str, float], seeds: Sequence[int], judged: int) -> float:
+    """Return the seconds that what is not known yet should take."""
+    searched = run_cost(plan, plan.search_rows, speed, DEV_ROWS)
+    rates = sum(_key("rate", start, rate) not in run.known for start in TUNED for rate in RATES) + len(TUNED)
+    runs = [
+        run_cost(plan, size, speed, judged)
+        for start in TUNED
+        for size in plan.sizes
+        for number in seeds
+        if _key(start, number, size) not in run.known
+    ]
+    return (rates * searched + sum(runs)) / speed["processes"]
 
 
 def _is_known(run: Run, seed: int, plan: Plan) -> bool:
