@@ -29,6 +29,7 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | float | None]]
+    folded: bool = False  # until it is asked for; long ones always are
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def render(record: Mapping[str, Any], report: Report) -> str:
         record=record,
         settings=settings,
         cell=_cell,
-        is_number=lambda value: isinstance(value, float | int),
+        is_number=_is_number,
     )
 
 
@@ -132,6 +133,10 @@ def _cell(value: str | float | None) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int)
 
 
 def _told(value: Any) -> str:
