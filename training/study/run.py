@@ -148,13 +148,20 @@ class Run:
         """Tell what was decided, on stderr."""
         tqdm.write(f"{self.study}: {message}", file=sys.stderr)
 
-    def finish(self, result: Mapping[str, Any], report: Callable[[Mapping[str, Any]], Report]) -> dict[str, Any]:
+    def finish(
+        self,
+        result: Mapping[str, Any],
+        report: Callable[[Mapping[str, Any]], Report],
+        *,
+        files: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
         """
         Write the folder of the study: study.json, study.html, and every figure as a file.
 
         Args:
             result: What was found.
             report: Makes the page of what study.json holds, and of nothing else.
+            files: What else belongs into the folder: text by name.
 
         Returns:
             What study.json holds.
@@ -175,6 +182,8 @@ class Run:
         with artifact.staged(self.out, mark=STUDY, kind="study") as folder:
             (folder / STUDY).write_text(text, encoding="utf-8")
             page.write(folder, record, report(record))
+            for name, content in (files or {}).items():
+                (folder / name).write_text(content, encoding="utf-8")
         shutil.rmtree(self.work)
         self.say(f"wrote {self.out}/{page.PAGE} and {STUDY} after {clock(self.elapsed)}")
         return record

@@ -63,10 +63,15 @@ class Subject:
         """What the fine-tuning began with: pretrained weights, their type embeddings alone, or random ones."""
         return str(self.run["config"].get("init", "pretrained")) if self.run else "pretrained"
 
-    def fingerprint(self) -> dict[str, str]:
-        """Return what tells these weights from any others, of those that are in a folder here."""
-        files = {"base": Path(locate(self.base), WEIGHTS), "checkpoint": Path(self.checkpoint or "", WEIGHTS)}
-        return {name: artifact.sha256(file)[:16] for name, file in files.items() if file.is_file()}
+    def fingerprint(self) -> dict[str, str | None]:
+        """Return what tells these weights from any others."""
+        return {"base": weights_of(self.base), "checkpoint": weights_of(self.checkpoint) if self.checkpoint else None}
+
+
+def weights_of(source: str) -> str | None:
+    """Return what tells the weights of a model from any others; None where they are not in a folder here."""
+    file = Path(locate(source), WEIGHTS)
+    return artifact.sha256(file)[:16] if file.is_file() else None
 
 
 def load_encoder(source: str, *, layers: int | None = None) -> Any:
@@ -82,7 +87,9 @@ def load_encoder(source: str, *, layers: int | None = None) -> Any:
     """
     from transformers import AutoModel
 
-    quiet()
+    from training.pipeline import quiet_transformers
+
+    quiet_transformers()
     config = stock(load_config(source))
     if layers:
         config.num_hidden_layers = layers
@@ -104,14 +111,6 @@ def stock(config: Any) -> Any:
     from transformers import CONFIG_MAPPING
 
     return CONFIG_MAPPING[family(config)].from_dict(config.to_dict())
-
-
-def quiet() -> None:
-    """Hold back what Transformers says of heads that are not loaded: here none is asked for."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _headless(config: Any) -> dict[str, bool]:
