@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,8 @@ from training.study.curves import Curves, middle, unpack
 from training.study.guessing import CONTEXTS, SHOWN, WHOLE, Hidden, rank_words
 from training.study.mask_page import AFTER, BEFORE, report
 from training.study.page import counted
-from training.study.plan import BATCH, Plan, spread
-from training.study.run import Run, fingerprint
+from training.study.plan import BATCH, Plan, pace, run_cost, spread
+from training.study.run import Run, clock, fingerprint
 from training.study.starts import fit_one, nested
 from training.study.subject import weights_of
 from training.study.words import Words
@@ -337,9 +338,13 @@ def _classified(
     sizes = spread(smallest, full, 4) if full >= 4 * smallest else (smallest, full) if full > smallest else (full,)
     plan = Plan(sizes, EPOCHS, 0, 0.0)
     orders = {number: nested(rows, seed=number) for number in range(seed, seed + seeds)}
+    config = TrainConfig(max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH)
     right: dict[int, dict[str, list[str]]] = {}
-    each = 0.0  # seconds for a row in one pass
     with Pool() as pool:
+        timed = replace(config, base=names[BEFORE])
+        speed = run.measure("pace", lambda: pace(pool, timed, rows, judged))
+        each = {size: run_cost(plan, size, speed, len(judged)) / speed["processes"] for size in sizes}
+        run.expect(sum(each.values()) * len(names) * seeds)
         for size in sizes:
             tasks = {
                 (name, number): f"classifier of {name}, {size} rows, seed {number}"
@@ -347,28 +352,32 @@ def _classified(
                 for name in names
             }
             open_ = [key for key, label in tasks.items() if label not in run.known]
-            work = len(open_) * plan.passes(size) * size
-            if right and each * work > run.left:
-                run.say(f"no time for classifiers of {counted(size, 'row')}")
+            if each[size] * len(open_) > run.left:
+                run.say(
+                    f"no time for classifiers of {counted(size, 'row')}, which would take about "
+                    f"{clock(each[size] * len(open_))}"
+                )
                 break
-            started = time.monotonic()
-            arguments = []
-            for name, number in open_:
-                config = TrainConfig(
-                    base=names[name], max_tokens=max_tokens, consistency=0.0, soft_labels=0.0,
-                    batch_size=BATCH, epochs=plan.passes(size), seed=number,
-                )  # fmt: skip
-                arguments.append((config, [rows[i] for i in orders[number][:size]], judged))
+            run.advance(each[size] * (len(tasks) - len(open_)), f"classifiers of {counted(size, 'row')}")
+            arguments = [
+                (
+                    replace(config, base=names[name], epochs=plan.passes(size), seed=number),
+                    [rows[i] for i in orders[number][:size]],
+                    judged,
+                )
+                for name, number in open_
+            ]
             for i, value in pool.run(fit_one, arguments):
                 run.keep(tasks[open_[i]], value)
-            if work:
-                each = (time.monotonic() - started) / work
+                run.advance(each[size], tasks[open_[i]])
             right[size] = {name: [run.known[tasks[name, number]]["right"] for number in orders] for name in names}
             means = {name: np.mean([run.known[tasks[name, number]]["accuracy"] for number in orders]) for name in names}
             run.say(f"{counted(size, 'row')}: accuracy {', '.join(f'{means[name]:.3f} {name}' for name in names)}")
     reached = tuple(right)
     cube = [[[unpack(one, len(judged)) for one in right[size][name]] for size in reached] for name in names]
-    curves = Curves(tuple(names), reached, np.asarray(cube, dtype=np.float32))
+    curves = Curves(
+        tuple(names), reached, np.asarray(cube, dtype=np.float32).reshape(len(names), len(reached), seeds, len(judged))
+    )
     accuracy, resampled = curves.accuracy, curves.resampled(seed)
     after, before = curves.starts.index(AFTER), curves.starts.index(BEFORE)
     return {
