@@ -340,9 +340,12 @@ def _classified(
     orders = {number: nested(rows, seed=number) for number in range(seed, seed + seeds)}
     config = TrainConfig(max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH)
     right: dict[int, dict[str, list[str]]] = {}
+    if run.left <= 0:
+        run.say("no time for classifiers")
+        sizes = ()
     with Pool() as pool:
         timed = replace(config, base=names[BEFORE])
-        speed = run.measure("pace", lambda: pace(pool, timed, rows, judged))
+        speed = run.measure("pace", lambda: pace(pool, timed, rows, judged)) if sizes else {}
         each = {size: run_cost(plan, size, speed, len(judged)) / speed["processes"] for size in sizes}
         run.expect(sum(each.values()) * len(names) * seeds)
         for size in sizes:
@@ -386,7 +389,7 @@ def _classified(
         "labels": labels,
         "seeds": list(orders),
         "sizes": list(reached),
-        "left_out": [size for size in sizes if size not in right],
+        "left_out": [size for size in plan.sizes if size not in right],
         "accuracy": {
             name: [
                 {

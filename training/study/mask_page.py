@@ -160,9 +160,9 @@ def _answer_perplexity(found: _Found) -> list[str]:
     values = found.result["perplexity"]
     own = values[BEFORE]
     says = [
-        f"Its pseudo-perplexity on {counted(found.result['sentences']['scored'], 'sentence')} is "
-        f"{_figure(own['value'])} "
-        f"({_ends(own['interval'])}): it is as unsure of a token as between so many equally likely ones, of "
+        f"{found.told(BEFORE)} has a pseudo-perplexity of {_figure(own['value'])} ({_ends(own['interval'])}) on "
+        f"{counted(found.result['sentences']['scored'], 'sentence')}: it is as unsure of a token as between so many "
+        "equally likely ones, of "
         f"{found.result['vocabulary'][BEFORE]:,} in its vocabulary."
     ]
     if not found.two:
@@ -232,7 +232,7 @@ def _guess_section(found: _Found) -> Section:
         [f"{percent(found.result['one_piece'][name])} of all uses with {found.told(name)}" for name in found.names]
     )
     bars = [
-        (f"{found.told(name)}, {_short(context)}", found.right(name, context, 1)["mean"])
+        (f"{found.told(name)}, {_short(context)}", 100 * found.right(name, context, 1)["mean"])
         for name in found.names
         for context in CONTEXTS
     ]
@@ -256,8 +256,8 @@ def _guess_section(found: _Found) -> Section:
         [
             charts.bars(
                 "Hidden words named at once",
-                [*bars, ("most frequent word", found.always(1)["mean"])],
-                x="share of words",
+                [*bars, ("most frequent word", 100 * found.always(1)["mean"])],
+                x="percent of hidden words",
             )
         ],
         [
