@@ -9,4 +9,10 @@ from bertrand.study import context, init, landscape, layers, mask
 if TYPE_CHECKING:
     from types import ModuleType
 
-COMMANDS: dict[str, ModuleType] = {"init": init, "layers": layers, "landscape": landscape, "context": context, "mask": mask}
+COMMANDS: dict[str, ModuleType] = {
+    "init": init,
+    "layers": layers,
+    "landscape": landscape,
+    "context": context,
+    "mask": mask,
+}

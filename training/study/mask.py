@@ -201,8 +201,8 @@ class _Models:
 
     def load(self, name: str) -> MaskedModel:
         """Return the model of a name."""
+        from training.base import quiet_transformers
         from training.masked import MaskedModel
-        from training.pipeline import quiet_transformers
 
         if self._loaded is None or self._name != name:
             quiet_transformers()

@@ -87,7 +87,7 @@ def load_encoder(source: str, *, layers: int | None = None) -> Any:
     """
     from transformers import AutoModel
 
-    from training.pipeline import quiet_transformers
+    from training.base import quiet_transformers
 
     quiet_transformers()
     config = stock(load_config(source))
