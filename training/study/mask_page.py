@@ -517,7 +517,9 @@ def _classifier_sections(found: _Found) -> list[Section]:
                     ["Rows", *(found.told(name) for name in found.names), "Difference"],
                     rows,
                 )
-            ],
+            ]
+            if rows
+            else [],
         )
     ]
 
