@@ -143,6 +143,7 @@ def _measure(
         rates = {start: found[start]["chosen"] for start in TUNED}
         right: dict[str, dict[int, list[str]]] = {start: {size: [] for size in plan.sizes} for start in STARTS}
         complete: list[int] = []
+        repeated: list[dict[str, Any]] = []
         slowest = 0.0
         for number in seeds:
             if complete and run.left < slowest and not _is_known(run, number, plan):
@@ -153,7 +154,10 @@ def _measure(
             slowest = max(slowest, time.monotonic() - began)
             for size in plan.sizes:
                 for start in TUNED:
-                    right[start][size].append(tuned[start, size])
+                    right[start][size].append(tuned[start, size]["right"])
+                    if tuned[start, size]["rate"] != rates[start]:
+                        rate = tuned[start, size]["rate"]
+                        repeated.append({"start": start, "rows": size, "seed": number, "rate": rate})
                 right["frozen"][size].append(frozen[number, size]["right"])
             complete.append(number)
     majority = Counter(row.labels[0] for row in rows).most_common(1)[0][0]
@@ -173,6 +177,7 @@ def _measure(
         "epochs": {str(size): plan.passes(size) for size in plan.sizes},
         "batch_size": BATCH,
         "learning_rates": found,
+        "repeated": repeated,
         "search_rows": plan.search_rows,
         "strengths": {str(size): [frozen[number, size]["strength"] for number in complete] for size in plan.sizes},
         "right": {start: {str(size): runs for size, runs in by_size.items()} for start, by_size in right.items()},
@@ -283,22 +288,22 @@ def _tune(
     speed: Mapping[str, float],
     rates: Mapping[str, float],
     seed: int,
-) -> dict[tuple[str, int], str]:
-    """Fine-tune every start on every size with one seed; return which test rows are right."""
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Fine-tune every start on every size with one seed."""
     cells = [(start, size) for size in reversed(plan.sizes) for start in TUNED]  # the longest first: cores end together
     open_ = [(start, size) for start, size in cells if _key(start, seed, size) not in run.known]
     tasks = [
         (_config(config, start, rates[start], plan.passes(size), seed), [rows[i] for i in order[:size]], judged)
         for start, size in open_
     ]
-    for i, value in pool.run(fit_one, tasks):
+    for i, value in pool.run(fit_one, tasks, repeat=True):
         start, size = open_[i]
         run.keep(_key(start, seed, size), value)
         run.advance(
             run_cost(plan, size, speed, len(judged)) / speed["processes"],
             f"{NAMES[start]} start, {counted(size, 'row')}, seed {seed}: accuracy {value['accuracy']:.3f}",
         )
-    return {(start, size): run.known[_key(start, seed, size)]["right"] for start, size in cells}
+    return {(start, size): run.known[_key(start, seed, size)] for start, size in cells}
 
 
 def _config(config: TrainConfig, start: str, rate: float, epochs: int, seed: int) -> TrainConfig:

@@ -356,6 +356,7 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
         ],
         [
             f"Chosen were {joined(chosen)}.",
+            *_repeated(found),
             *(
                 [f"At the edge of what was tried, so that one beyond it could be better: {joined(edges)}."]
                 if edges
@@ -366,6 +367,21 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
         [],
         [Table("Development accuracy by learning rate", ["Start", *tried, "Chosen"], rows)],
     )
+
+
+def _repeated(found: Mapping[str, Any]) -> list[str]:
+    again = found["repeated"]
+    if not again:
+        return []
+    listed = [
+        f"{NAMES[one['start']]} with {one['rows']:,} rows and seed {one['seed']} (at last {one['rate']:.3g})"
+        for one in again
+    ]
+    runs = len(TUNED) * len(found["sizes"]) * len(found["seeds"])
+    return [
+        f"Of {runs} runs {len(again)} had learnt nothing at that rate (of the very rows they had learnt from no more were "
+        f"right than the most frequent label has) and began again with a third of it: {joined(listed)}."
+    ]
 
 
 def _about(record: Mapping[str, Any]) -> list[str]:

@@ -36,15 +36,18 @@ class Pool:
             process.terminate()
             process.join()
 
-    def run(self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, work: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], **options: Any
+    ) -> Iterator[tuple[int, Any]]:
         """
         Do every task; give the number of each and what came of it, in the order in which they end.
 
         Args:
             work: A function of a module; called with what a task holds.
             tasks: The first one begins first.
+            options: Of `work`, for every task.
         """
-        futures = {self._executor.submit(work, *task): number for number, task in enumerate(tasks)}
+        futures = {self._executor.submit(work, *task, **options): number for number, task in enumerate(tasks)}
         for future in as_completed(futures):
             yield futures[future], future.result()
 

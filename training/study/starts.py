@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0)  # C of the logistic regressions that are tried
 FOLDS = 4
+SHOWN = 500  # rows, at most, by which a run is seen to have learnt
+ATTEMPTS = 3
 
 
 def nested(rows: Sequence[Row], *, seed: int) -> list[int]:
@@ -34,14 +37,36 @@ def nested(rows: Sequence[Row], *, seed: int) -> list[int]:
     return first + [i for i in order if i not in rest]
 
 
-def fit_one(config: TrainConfig, learnt: list[Row], asked: list[Row]) -> dict[str, Any]:
-    """Fine-tune as `bertrand train` does with the same settings, and return which rows it then has right."""
+def fit_one(config: TrainConfig, learnt: list[Row], asked: list[Row], *, repeat: bool = False) -> dict[str, Any]:
+    """
+    Fine-tune as `bertrand train` does with the same settings, and ask about other rows.
+
+    Args:
+        config: The settings of the run.
+        learnt: Rows to learn from.
+        asked: Rows to ask about.
+        repeat: Begin again with a third of the learning rate, twice at most, where a run has learnt nothing: of rows
+            that it has learnt from no more are right than the most frequent label has. High rates end so now and then
+            (Mosbach et al. 2020, arXiv:2006.04884), and chance should not decide between starts.
+
+    Returns:
+        Which rows are right (`curves.pack`), `accuracy`, `loss` (nats) and `rate`, the learning rate that was taken.
+    """
     from training.train import fit
 
-    model, tokenizer = fit(config, learnt)
     labels = label_names(learnt)
-    logits = predict(model, tokenizer, asked)
-    truth = np.array([labels.index(row.labels[0]) for row in asked])
+    shown = learnt[:SHOWN]
+    constant = max(Counter(row.labels[0] for row in shown).values()) / len(shown)
+    for attempt in range(ATTEMPTS if repeat else 1):
+        tried = replace(config, learning_rate=config.learning_rate / 3**attempt)
+        model, tokenizer = fit(tried, learnt)
+        if _answer(predict(model, tokenizer, shown), shown, labels)["accuracy"] > constant:
+            break
+    return _answer(predict(model, tokenizer, asked), asked, labels) | {"rate": tried.learning_rate}
+
+
+def _answer(logits: NDArray[np.float32], rows: Sequence[Row], labels: Sequence[str]) -> dict[str, Any]:
+    truth = np.array([labels.index(row.labels[0]) for row in rows])
     right = logits.argmax(axis=1) == truth
     peak = logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(logits - peak).sum(axis=1)) + peak[:, 0] - logits[np.arange(len(truth)), truth]

@@ -13,12 +13,13 @@ import pytest
 from inference.errors import InputError
 from tests.support import ROOT, run_command, until, write_csv
 from training.data import Row
+from training.settings import TrainConfig
 from training.study import page
 from training.study.curves import Curves, isotonic, pack, unpack
 from training.study.init import derived
 from training.study.init_page import STARTS, report
 from training.study.plan import EPOCHS, choose, spread
-from training.study.starts import fit_frozen, nested
+from training.study.starts import fit_frozen, fit_one, nested
 
 SIZES = (50, 100, 200, 400, 800)
 PACE = {"train_row": 0.01, "read_row": 0.002, "begin": 1.0, "processes": 2}
@@ -49,6 +50,7 @@ def record(test_rows=400, seeds=3, **levels):
         "sizes": list(SIZES),
         "steps": dict.fromkeys(map(str, SIZES), 100),
         "batch_size": 32,
+        "repeated": [],
         "learning_rates": dict.fromkeys(("pretrained", "types", "random"), rate),
     } | derived(right, test_rows)
     return {
@@ -96,6 +98,18 @@ def test_a_start_that_is_ahead_in_part_is_said_to_be_so():
     ).answer
 
     assert "above it by more than chance with 50 and 100 and below it by more than chance with 400 and 800" in told[0]
+
+
+def test_a_run_that_was_repeated_is_told_of():
+    made = record(**LEVELS)
+    before = page.render(made, report(made))
+    made["result"]["repeated"] = [{"start": "random", "rows": 800, "seed": 1, "rate": 1e-4}]
+
+    told = page.render(made, report(made))
+
+    assert "began again" not in before
+    assert "Of 45 runs 1 had learnt nothing" in told
+    assert "random with 800 rows and seed 1 (at last 0.0001)" in told
 
 
 def test_every_accuracy_in_the_prose_is_in_the_record():
@@ -186,6 +200,16 @@ def test_a_frozen_head_is_fitted_and_not_merely_tried():
     # A label of a single row, which no fold can hold out and know.
     alone = fit_frozen(vectors[:21], np.array(["rare", *labels[1:21]]), vectors[200:], labels[200:], 0)
     assert alone["accuracy"] > 0.5
+
+
+def test_a_run_that_learnt_nothing_begins_again_more_slowly(tiny_base):
+    rows = [Row(f"{word} {other}", (word,)) for word in ("refund", "login") for other in "abcdefgh"]
+    config = TrainConfig(base=str(tiny_base), learning_rate=1.0, epochs=4, consistency=0.0, init="random")
+
+    once, again = (fit_one(config, rows, rows, repeat=repeat) for repeat in (False, True))
+
+    assert once["rate"] == 1.0
+    assert again["rate"] < 1.0
 
 
 @pytest.fixture(scope="module")
