@@ -379,8 +379,8 @@ def _repeated(found: Mapping[str, Any]) -> list[str]:
     ]
     runs = len(TUNED) * len(found["sizes"]) * len(found["seeds"])
     return [
-        f"Of {runs} runs {len(again)} had learnt nothing at that rate (of the very rows they had learnt from no more were "
-        f"right than the most frequent label has) and began again with a third of it: {joined(listed)}."
+        f"Of {runs} runs {len(again)} had learnt nothing at that rate (of the very rows they had learnt from no more "
+        f"were right than the most frequent label has) and began again with a third of it: {joined(listed)}."
     ]
 
 
