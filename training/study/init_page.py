@@ -122,6 +122,11 @@ def _needed_span(worth: Mapping[str, Any], sizes: Sequence[int]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
+def _with_span(worth: Mapping[str, Any], sizes: Sequence[int]) -> str:
+    needed, interval = _rows_needed(worth["needed"], sizes), _needed_span(worth, sizes)
+    return needed if needed == interval else f"{needed} ({interval})"
+
+
 def _rows_needed(needed: float | None, sizes: Sequence[int]) -> str:
     return f"more than {sizes[-1]:,}" if needed is None else f"{needed:,.0f}"
 
@@ -256,10 +261,7 @@ def _worth_part(found: Mapping[str, Any]) -> Section:
         [
             f"{size:,}",
             percent(shown["random"][j]["accuracy"]),
-            *[
-                f"{_rows_needed(shown[start][j]['needed'], sizes)} ({_needed_span(shown[start][j], sizes)})"
-                for start in others
-            ],
+            *[_with_span(shown[start][j], sizes) for start in others],
         ]
         for j, size in enumerate(sizes)
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from training.base import DEFAULT_HUB_ID
 from training.settings import DEFAULT_BASE
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from markupsafe import Markup
 
 PAGE = "study.html"
 FIGURES = "figures"
@@ -63,6 +64,14 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def coded(text: str) -> Markup:
+    """Escape a text for the page; what stands between backticks is shown as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
+
+
+_templates.filters["coded"] = coded
 
 
 def render(record: Mapping[str, Any], report: Report) -> str:

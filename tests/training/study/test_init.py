@@ -124,6 +124,10 @@ def test_every_accuracy_in_the_prose_is_in_the_record():
     assert "http" not in drawn.replace("http-equiv", "")
 
 
+def test_what_a_page_says_is_escaped_and_its_code_is_shown_as_code():
+    assert page.coded("`bertrand train` <b>&</b>") == "<code>bertrand train</code> &lt;b&gt;&amp;&lt;/b&gt;"
+
+
 def test_rows_needed_are_read_between_the_sizes_and_never_beyond():
     right = np.zeros((1, len(SIZES), 1, 10), dtype=np.float32)
     curves = Curves(("pretrained",), SIZES, right)
