@@ -188,7 +188,7 @@ def test_the_command_writes_a_study_in_the_time_it_has(tiny_base, sentences, tmp
     corpus.write_text("\n".join(f"{row.text} {i % 40}" for i, row in enumerate(read_rows(sentences) * 10)))
     out = tmp_path / "study"
 
-    assert main(["study", "context", str(tiny_base), str(corpus), "--minutes", "0.001", "--out", str(out)]) == 0
+    assert main(["study", "context", str(tiny_base), str(corpus), "--minutes", "0.000001", "--out", str(out)]) == 0
 
     told = capsys.readouterr()
     record = json.loads((out / "study.json").read_text())
