@@ -5,6 +5,7 @@ import copy
 import json
 import math
 import shutil
+import signal
 import threading
 import time
 
@@ -34,9 +35,11 @@ def stopped(model_folder, sentences, tmp_path_factory):
             time.sleep(0.001)
         _thread.interrupt_main()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     threading.Thread(target=stop).start()
     with pytest.raises(KeyboardInterrupt):
         landscape.study(model_folder, sentences, out, minutes=0.01)
+    signal.signal(signal.SIGINT, before)
     assert not out.exists()
     kept = {line["key"]: line["value"] for line in map(json.loads, measured.read_text().splitlines())}
     return kept, landscape.study(model_folder, sentences, out, minutes=0.01, resume=True), out
