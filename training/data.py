@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -84,6 +85,12 @@ def read_placed(
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); expected a file of labelled sentences") from error
+
+
+def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return how many rows there are and what tells them from any others, as train.json has it."""
+    digest = hashlib.sha256(json.dumps([[row.text, row.labels] for row in rows]).encode()).hexdigest()
+    return {"count": len(rows), "sha256": digest}
 
 
 def label_names(rows: Sequence[Row]) -> list[str]:

@@ -26,6 +26,7 @@ from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
 from training.masking import Masking
 from training.train import has_bfloat16
+from training.unfinished import check_same
 from training.wordpieces import learn_tokenizer
 
 if TYPE_CHECKING:
@@ -386,16 +387,8 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     record = work / RUN
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
-        changed = [
-            f"{name} was {before['config'].get(name)!r} and is {value!r}"
-            for name, value in run["config"].items()
-            if before["config"].get(name) != value
-        ]
-        changed += ["the texts differ"] if before["texts"] != run["texts"] else []
-        if changed:
-            raise DataError(
-                f"{work}: cannot resume, {'; '.join(changed)}; use what the unfinished run used, or leave out --resume"
-            )
+        differing = ["the texts differ"] if before["texts"] != run["texts"] else []
+        check_same(work, before["config"], run["config"], differing=differing)
         return
     if resume:
         print("no unfinished run to resume", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -26,11 +25,11 @@ from inference.errors import InputError
 from training import mean_pooling
 from training.base import family, fetch, load_config
 from training.checkpoint import load_tokenizer, longest_input
-from training.data import label_names
-from training.errors import DataError
+from training.data import fingerprint, label_names
 from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
 from training.objective import TEACHER_SHARE, Objective
+from training.unfinished import check_same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -278,18 +277,10 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     record = work / RUN_FILE
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
-        changed = [
-            f"{key} was {before['config'].get(key)!r} and is {value!r}"
-            for key, value in run["config"].items()
-            if before["config"].get(key) != value
-        ]
-        changed += [
+        differing = [
             f"the {key.replace('_', ' ')} differ" for key in ("train_rows", "dev_rows") if before[key] != run[key]
         ]
-        if changed:
-            raise DataError(
-                f"{work}: cannot resume, {'; '.join(changed)}; use what the unfinished run used, or leave out --resume"
-            )
+        check_same(work, before["config"], run["config"], differing=differing)
         state = _last_state(work)
         print(f"resuming after {state.name}" if state else "resuming from the start", file=sys.stderr)
         return
@@ -314,12 +305,6 @@ def _is_whole(state: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return True
-
-
-def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how many rows there are and what tells them from any others, as train.json has it."""
-    digest = hashlib.sha256(json.dumps([[row.text, row.labels] for row in rows]).encode()).hexdigest()
-    return {"count": len(rows), "sha256": digest}
 
 
 def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:

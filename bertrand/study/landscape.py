@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bertrand.study.subject import add_subject, run_study
+from bertrand.study.fine_tuned import add_subject, run_study
 
 if TYPE_CHECKING:
     import argparse

@@ -13,12 +13,12 @@ import numpy as np
 from inference.errors import InputError
 from training.checkpoint import load_tokenizer, longest_input
 from training.corpus import read_corpus
-from training.data import Row
+from training.data import Row, fingerprint
 from training.errors import DataError
 from training.study.context_page import report
 from training.study.contextuality import CONTEXTS, POOL, Drawn, measure, unit
 from training.study.page import counted
-from training.study.run import Run, fingerprint
+from training.study.run import Run
 from training.study.subject import PRETRAINED, RANDOM, TUNED, Subject, load_encoder, random_twin
 from training.study.words import KIND, SENTENCE, Words, layer_names, vectors
 
@@ -101,36 +101,45 @@ def study(
             "expected sentences that share words"
         )
     run.expect(len(encoders.names) * len(words.ids))
-    weights = {}
-    for name in encoders.names:
-        known = name in run.known
-        weights[name] = run.measure(name, partial(_measure, encoders, words, drawn, run, name))
-        if known:
-            run.advance(len(words.ids), f"{name} weights")
     result = {
         "sentences": {key: plan[key] for key in ("read", "used")},
         "vocabulary": {"size": encoders.config.vocab_size, "hidden": encoders.config.hidden_size},
         "layers": layer_names(encoders.layers),
-        "words": {
-            "kinds": len(words.names),
-            "uses": len(words.uses),
-            "enough": len(drawn.enough),
-            "names": [words.names[kind] for kind in drawn.kinds],
-            "kept": np.diff(drawn.starts).tolist(),
-            "contexts": words.contexts()[drawn.kinds].tolist(),
-        },
-        "weights": weights,
-        "nearest": [
-            {"use": query.marked(0), "word": query.names[int(query.uses[0, KIND])]}
-            | {
-                name: run.measure(f"{name} {text}", partial(_nearest, encoders, name, query, words))
-                for name in encoders.names
-                if name != RANDOM
-            }
-            for text, query in zip(uses, queries, strict=True)
-        ],
+        "words": _told_words(words, drawn),
+        "weights": {name: _of_weights(run, encoders, words, drawn, name) for name in encoders.names},
+        "nearest": [_asked_use(run, encoders, words, text, query) for text, query in zip(uses, queries, strict=True)],
     }
     return run.finish(result, report)
+
+
+def _told_words(words: Words, drawn: Drawn) -> dict[str, Any]:
+    """Return which words are measured, and how often each is used."""
+    return {
+        "kinds": len(words.names),
+        "uses": len(words.uses),
+        "enough": len(drawn.enough),
+        "names": [words.names[kind] for kind in drawn.kinds],
+        "kept": np.diff(drawn.starts).tolist(),
+        "contexts": words.contexts()[drawn.kinds].tolist(),
+    }
+
+
+def _of_weights(run: Run, encoders: _Encoders, words: Words, drawn: Drawn, name: str) -> Any:
+    """Return what is measured of one of the weights; what an earlier run measured counts as progress too."""
+    known = name in run.known
+    measured = run.measure(name, partial(_measure, encoders, words, drawn, run, name))
+    if known:
+        run.advance(len(words.ids), f"{name} weights")
+    return measured
+
+
+def _asked_use(run: Run, encoders: _Encoders, words: Words, text: str, query: Words) -> dict[str, Any]:
+    """Return the uses that are nearest to one that was asked for, by every weights that have learnt."""
+    return {"use": query.marked(0), "word": query.names[int(query.uses[0, KIND])]} | {
+        name: run.measure(f"{name} {text}", partial(_nearest, encoders, name, query, words))
+        for name in encoders.names
+        if name != RANDOM
+    }
 
 
 class _Encoders:

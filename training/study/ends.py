@@ -14,11 +14,11 @@ from inference import artifact
 from inference.errors import ArtifactError
 from training.base import family, load_config, quiet_transformers
 from training.checkpoint import Checkpoint
-from training.data import read_rows, split
+from training.data import fingerprint, read_rows, split
 from training.errors import BaseModelError, DataError
 from training.mean_pooling import MODELS
 from training.settings import TrainConfig
-from training.train import fingerprint, read_run, start_model
+from training.train import read_run, start_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,13 +12,13 @@ import numpy as np
 
 from inference.errors import InputError
 from training.checks import fold
-from training.data import check_known, check_trainable, label_names, read_rows, split
+from training.data import check_known, check_trainable, fingerprint, label_names, read_rows, split
 from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
 from training.study.page import counted, joined
 from training.study.plan import BATCH, BEYOND, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, pace, run_cost
-from training.study.run import Run, clock, fingerprint
+from training.study.run import Run, clock
 from training.study.starts import fit_frozen, fit_one, nested
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from training.base import load_config
-from training.data import check_known, read_rows
+from training.data import check_known, fingerprint, read_rows
 from training.errors import DataError
 from training.study import page
 from training.study.batches import Batches, some
@@ -17,7 +17,7 @@ from training.study.course import Course, follow, put, train, weights_of
 from training.study.directions import around, beside, between, filter_normalised, plane_of
 from training.study.ends import Ends, shared
 from training.study.landscape_page import INITS, report
-from training.study.run import Run, fingerprint
+from training.study.run import Run
 from training.train import start_model
 
 if TYPE_CHECKING:

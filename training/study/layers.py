@@ -13,7 +13,7 @@ import torch
 
 from inference.errors import InputError
 from training.compare import mcnemar
-from training.data import check_known, read_rows
+from training.data import check_known, fingerprint, read_rows
 from training.metrics import accuracy_change
 from training.study import page
 from training.study.batches import Batches, Score, some
@@ -21,7 +21,7 @@ from training.study.cka import cka_grid
 from training.study.ends import Ends, shared
 from training.study.layers_page import report
 from training.study.parts import MODULES, TABLES, UNMOVED, blocks, drift, rollbacks, rolled_back
-from training.study.run import Run, fingerprint
+from training.study.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

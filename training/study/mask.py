@@ -17,7 +17,7 @@ from inference import artifact
 from inference.errors import InputError
 from training.checkpoint import load_tokenizer
 from training.corpus import read_corpus
-from training.data import Row, check_known, check_trainable, label_names, read_rows
+from training.data import Row, check_known, check_trainable, fingerprint, label_names, read_rows
 from training.errors import DataError
 from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
@@ -25,7 +25,7 @@ from training.study.guessing import CONTEXTS, SHOWN, WHOLE, Hidden, rank_words
 from training.study.mask_page import AFTER, BEFORE, report
 from training.study.page import counted
 from training.study.plan import BATCH, Plan, pace, run_cost, spread
-from training.study.run import Run, clock, fingerprint
+from training.study.run import Run, clock
 from training.study.starts import fit_one, nested
 from training.study.subject import weights_of
 from training.study.words import Words
@@ -127,18 +127,11 @@ def study(
             f"{corpus}: holds no word that is one piece of the vocabulary; expected sentences of such words"
         )
     run.expect(len(names) * (len(chosen) + plan["words"]))
-    guessed = {
-        name: {
-            context: run.measure(f"{name}, {context}", partial(_ranked, run, models, words, hidden, name, context))
-            for context in CONTEXTS
-        }
-        for name in names
-    }
+    guessed = {name: _guessed(run, models, words, hidden, name) for name in names}
     scores = {
         name: run.measure(f"{name}, scores", partial(_scored, run, models, chosen, name, max_tokens)) for name in names
     }
     same = len({tuple(sorted(tokenizer.get_vocab().items())) for tokenizer in models.tokenizers.values()}) == 1
-    classified = _classified(run, names, rows, judged, seed, seeds, max_tokens) if rows else None
     result = {
         "sentences": {"read": len(texts), "scored": len(chosen), "guessed": len(hidden.sentences)},
         "vocabulary": {name: len(tokenizer) for name, tokenizer in models.tokenizers.items()},
@@ -146,26 +139,38 @@ def study(
         "one_piece": {name: float((part.uses[:, 2] - part.uses[:, 1] == 1).mean()) for name, part in words.items()},
         "frequent": list(hidden.frequent),
         "frequency": {"ranks": hidden.ranks.tolist(), "classes": hidden.classes()},
-        "guesses": {
-            name: {
-                context: {key: value[key] for key in ("ranks", "log_probabilities")} for context, value in parts.items()
-            }
-            for name, parts in guessed.items()
-        },
-        "examples": [
-            {"sentence": hidden.marked(i, texts[int(hidden.sentences[i])]), "word": hidden.words[i]}
-            | {name: guessed[name][WHOLE]["examples"][place] for name in names}
-            for place, i in enumerate(_examples(hidden))
-        ],
+        "guesses": {name: _without_examples(parts) for name, parts in guessed.items()},
+        "examples": _told_examples(hidden, texts, guessed),
         "asked": [
             {"text": text} | {name: answers[number] for name, answers in asked.items()}
             for number, text in enumerate(guesses)
         ],
         "perplexity": _perplexities(scores, seed, same=same),
         "expected": {name: _extremes(chosen, scores[name]) for name in names},
-        "classifier": classified,
+        "classifier": _classified(run, names, rows, judged, seed, seeds, max_tokens) if rows else None,
     }
     return run.finish(result, report, files={SCORES: _table(chosen, scores)})
+
+
+def _guessed(run: Run, models: _Models, words: Mapping[str, Words], hidden: Hidden, name: str) -> dict[str, Any]:
+    """Return what a model makes of the hidden words, by how much of the sentence it sees."""
+    return {
+        context: run.measure(f"{name}, {context}", partial(_ranked, run, models, words, hidden, name, context))
+        for context in CONTEXTS
+    }
+
+
+def _without_examples(parts: Mapping[str, Any]) -> dict[str, Any]:
+    return {context: {key: value[key] for key in ("ranks", "log_probabilities")} for context, value in parts.items()}
+
+
+def _told_examples(hidden: Hidden, texts: Sequence[str], guessed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return some hidden words in their sentences, with the guesses of every model."""
+    return [
+        {"sentence": hidden.marked(i, texts[int(hidden.sentences[i])]), "word": hidden.words[i]}
+        | {name: parts[WHOLE]["examples"][place] for name, parts in guessed.items()}
+        for place, i in enumerate(_examples(hidden))
+    ]
 
 
 def _check(names: Mapping[str, str], labelled: Path | None, test: Path | None, seeds: int) -> None:

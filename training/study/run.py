@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sys
@@ -14,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from inference import artifact
-from training.errors import DataError
 from training.study import page
+from training.unfinished import check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from training.data import Row
     from training.study.page import Report
 
 FORMAT_VERSION = 1
@@ -77,7 +75,9 @@ class Run:
             print("no unfinished study to resume; starting anew", file=sys.stderr)
         shutil.rmtree(run.work, ignore_errors=True)
         run.work.mkdir(parents=True)
-        record.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        partial = record.with_suffix(".partial")
+        partial.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        partial.rename(record)  # whole, whenever a kill comes
         return run
 
     @property
@@ -189,16 +189,7 @@ class Run:
         return record
 
     def _go_on(self, settings: Mapping[str, Any]) -> None:
-        changed = [
-            f"{key} was {settings.get(key)!r} and is {self.settings.get(key)!r}"
-            for key in sorted(settings.keys() | self.settings.keys())
-            if settings.get(key) != self.settings.get(key)
-        ]
-        if changed:
-            raise DataError(
-                f"{self.out}: cannot resume, {'; '.join(changed)}; use what the unfinished study used, or leave out "
-                "--resume"
-            )
+        check_same(self.out, settings, self.settings, what="study")
         file = self.work / MEASURED
         lines = file.read_bytes().split(b"\n") if file.is_file() else [b""]
         # What follows the last line's end was torn by the kill.
@@ -208,12 +199,6 @@ class Run:
         if file.is_file():
             file.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
         print(f"resuming: {len(self.known)} things are measured already", file=sys.stderr)
-
-
-def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return how many rows there are, and what tells them from any others."""
-    digest = hashlib.sha256(json.dumps([[row.text, row.labels] for row in rows]).encode()).hexdigest()
-    return {"rows": len(rows), "sha256": digest[:16]}
 
 
 def clock(seconds: float) -> str:
