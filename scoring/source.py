@@ -6,6 +6,8 @@ import csv
 import hashlib
 import io
 import json
+import threading
+import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 BLOCK = 2**20  # bytes of a CSV file that are parsed at a time, unless a row is longer
 LARGEST_BLOCK = 2**28
+LET_GO_SECONDS = 10.0  # the longest wait for a read that Arrow has begun and nobody wants any more
 LINES = 1024  # rows of a JSONL or Parquet file that are read at a time
 FOUND = "\0found"  # column, gone before rows are written: what a JSONL row has in place of a text
 DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -254,11 +257,26 @@ def _header(stream: Any, delimiter: str, name: str) -> tuple[list[str], io.Buffe
     return names, rest
 
 
+class _Lent:
+    """A stream in the hands of Arrow, whose own threads read ahead; says when the last of them has let go of it."""
+
+    closed = False
+
+    def __init__(self, stream: io.BufferedReader[Any], released: threading.Event) -> None:
+        self.read = stream.read
+        weakref.finalize(self, released.set).atexit = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
 def _csv(stream: io.BufferedReader[Any], schema: pa.Schema, kind: Kind, block: int) -> Iterator[pa.RecordBatch]:
     # Text stays as it is written: 007 is not a number, and an empty cell is not null.
+    released = threading.Event()
+    reader = None
     try:
         reader = pa.csv.open_csv(
-            pa.PythonFile(stream, "r"),
+            pa.PythonFile(_Lent(stream, released), "r"),
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=block, column_names=schema.names),
             parse_options=pa.csv.ParseOptions(
                 delimiter=DELIMITERS[kind.format],
@@ -267,11 +285,14 @@ def _csv(stream: io.BufferedReader[Any], schema: pa.Schema, kind: Kind, block: i
             ),
             convert_options=pa.csv.ConvertOptions(column_types=schema, strings_can_be_null=False),
         )
+        yield from reader
     except pa.ArrowInvalid as error:
-        if "Empty CSV" in str(error):  # a header alone
-            return
-        raise
-    yield from reader
+        if reader is not None or "Empty CSV" not in str(error):  # that of a header alone
+            raise
+    finally:
+        # A thread of Arrow's that is still in Python when the interpreter ends takes the process down with it.
+        del reader
+        released.wait(LET_GO_SECONDS)
 
 
 def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:

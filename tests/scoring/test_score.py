@@ -12,8 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any, ClassVar
 
 import fsspec
+import fsspec.implementations.memory
 import httpx
 import numpy as np
 import pyarrow as pa
@@ -446,6 +448,43 @@ def test_a_hostile_input_is_one_line_and_exit_code_2(tmp_path, model_folder, nam
     assert done.stderr.count("\n") == 1
     assert told in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {name}
+
+
+class SlowFiles(fsspec.implementations.memory.MemoryFileSystem):
+    """Files whose every read takes a while, and that know how many reads are under way."""
+
+    protocol = "slow"
+    store: ClassVar[dict[str, Any]] = {}
+    under_way = 0
+
+    def _open(self, path, mode="rb", **options):
+        file = super()._open(path, mode, **options)
+        return SlowFile(file) if mode == "rb" else file
+
+
+class SlowFile(io.RawIOBase):
+    def __init__(self, content):
+        self.content = content
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        SlowFiles.under_way += 1
+        time.sleep(0.1)
+        count = self.content.readinto(buffer)
+        SlowFiles.under_way -= 1
+        return count
+
+
+def test_no_thread_reads_on_once_a_damaged_file_is_reported():
+    """Such a thread aborts the process, when the interpreter ends before the thread does."""
+    fsspec.register_implementation("slow", SlowFiles, clobber=True)
+    files = fsspec.filesystem("slow")
+    files.pipe_file("slow://in.csv", b"text,id\n" + b"a,1\n" * 10 + b"b\n" + b"a,1\n" * 2_000_000)
+    with pytest.raises(InputError, match="Expected 2 columns, got 1"):
+        survey("slow://in.csv", text_column="text")
+    assert SlowFiles.under_way == 0
 
 
 def test_parquet_columns_that_hold_no_text(tmp_path, model_folder):
