@@ -53,7 +53,7 @@ def study(
 
     The starts are the pretrained base; its word embeddings with all else random; all random; and the pretrained base
     frozen, with a logistic regression on its mean-pooled vectors. The first three learn with the same rows, steps and
-    batches, each with the learning rate that did best for it on development rows.
+    batches, each with a learning rate that did well for it on development rows (`careful`).
 
     Args:
         data: Rows to learn from, one label each.
@@ -248,9 +248,6 @@ def _search(
     dev = [rows[i] for i in order[plan.search_rows :][:DEV_ROWS]]
     tried: dict[str, dict[float, dict[str, float]]] = {start: {} for start in TUNED}
 
-    def best(start: str) -> float:
-        return max(tried[start], key=lambda rate: (tried[start][rate]["accuracy"], -tried[start][rate]["loss"]))
-
     def attempt(tries: Sequence[tuple[str, float]]) -> None:
         open_ = [one for one in tries if _key("rate", *one) not in run.known]
         tasks = [(_config(config, start, rate, plan.passes(len(learnt)), seed), learnt, dev) for start, rate in open_]
@@ -262,19 +259,37 @@ def _search(
             tried[start][rate] = run.known[_key("rate", start, rate)]
 
     attempt([(start, rate) for start in TUNED for rate in RATES])
-    beyond = {RATES[0]: BEYOND[0], RATES[-1]: BEYOND[-1]}
-    attempt([(start, beyond[best(start)]) for start in TUNED if best(start) in beyond])
-    chosen = [f"{best(start):g} from the {NAMES[start]} start" for start in TUNED]
-    run.say(f"learning rates: {joined(chosen)}")
+    lower = [(start, BEYOND[0]) for start in TUNED if careful(tried[start], len(dev)) == RATES[0]]
+    attempt(lower + [(start, BEYOND[1]) for start in TUNED if best(tried[start]) == RATES[-1]])
+    chosen = {start: careful(tried[start], len(dev)) for start in TUNED}
+    run.say(f"learning rates: {joined([f'{chosen[start]:g} from the {NAMES[start]} start' for start in TUNED])}")
     return {
         start: {
-            "chosen": best(start),
+            "chosen": chosen[start],
+            "best": best(tried[start]),
             "tried": {f"{rate:g}": tried[start][rate] for rate in sorted(tried[start])},
             "rows": len(learnt),
             "dev_rows": len(dev),
         }
         for start in TUNED
     }
+
+
+def best(tried: Mapping[float, Mapping[str, float]]) -> float:
+    """Return the learning rate of the highest `accuracy`, and of those the lowest `loss`."""
+    return max(tried, key=lambda rate: (tried[rate]["accuracy"], -tried[rate]["loss"]))
+
+
+def careful(tried: Mapping[float, Mapping[str, float]], dev_rows: int) -> float:
+    """
+    Return the lowest learning rate that is within one standard error of the best (Breiman et al. 1984, 3.4.3).
+
+    The rate serves for larger sizes as well, where runs are longer: one too low is made up for by their steps, one too
+    high lets some of them end at nothing.
+    """
+    highest = tried[best(tried)]["accuracy"]
+    error = math.sqrt(highest * (1 - highest) / dev_rows)
+    return min(rate for rate in tried if tried[rate]["accuracy"] >= highest - error)
 
 
 def _tune(

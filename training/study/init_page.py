@@ -344,13 +344,15 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
         if f"{rates[start]['chosen']:g}"
         in (min(rates[start]["tried"], key=float), max(rates[start]["tried"], key=float))
     ]
+    higher = [NAMES[start] for start in TUNED if rates[start]["best"] > rates[start]["chosen"]]
     chosen = [f"{rates[start]['chosen']:g} for the {NAMES[start]} start" for start in TUNED]
     return Section(
         "A fair chance for each start",
         [
             f"The best learning rate of one start is not that of another. Each was tried with several on "
-            f"{rates['random']['rows']:,} rows, and the one that was best on {rates['random']['dev_rows']:,} others "
-            "was taken for all sizes. The frozen start has a logistic regression whose penalty cross-validation chose "
+            f"{rates['random']['rows']:,} rows; for all sizes the lowest was taken that was within one standard error "
+            f"of the best on {rates['random']['dev_rows']:,} others: a rate a little too high for short runs can end "
+            "long ones at nothing. The frozen start has a logistic regression whose penalty cross-validation chose "
             f"for every run among {joined([f'{c:g}' for c in STRENGTHS])} (C).",
             f"Runs are those of `bertrand train` with --consistency 0 --soft-labels 0 and batches of "
             f"{found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and "
@@ -358,6 +360,7 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
         ],
         [
             f"Chosen were {joined(chosen)}.",
+            *([f"A higher one was best, by less than chance, for the starts: {joined(higher)}."] if higher else []),
             *_repeated(found),
             *(
                 [f"At the edge of what was tried, so that one beyond it could be better: {joined(edges)}."]

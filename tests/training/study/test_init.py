@@ -16,7 +16,7 @@ from training.data import Row
 from training.settings import TrainConfig
 from training.study import page
 from training.study.curves import Curves, isotonic, pack, unpack
-from training.study.init import derived
+from training.study.init import best, careful, derived
 from training.study.init_page import STARTS, report
 from training.study.plan import EPOCHS, choose, spread
 from training.study.starts import fit_frozen, fit_one, nested
@@ -36,7 +36,7 @@ def record(test_rows=400, seeds=3, **levels):
         for start in STARTS
     }
     tried = {"0.0001": {"accuracy": 0.5, "loss": 1.0}, "0.001": {"accuracy": 0.6, "loss": 0.9}}
-    rate = {"chosen": 0.001, "tried": tried, "rows": 200, "dev_rows": 100}
+    rate = {"chosen": 0.001, "best": 0.001, "tried": tried, "rows": 200, "dev_rows": 100}
     found = {
         "base": "a-base",
         "freeze": None,
@@ -51,7 +51,7 @@ def record(test_rows=400, seeds=3, **levels):
         "steps": dict.fromkeys(map(str, SIZES), 100),
         "batch_size": 32,
         "repeated": [],
-        "learning_rates": dict.fromkeys(("pretrained", "types", "random"), rate),
+        "learning_rates": {start: dict(rate) for start in ("pretrained", "types", "random")},
     } | derived(right, test_rows)
     return {
         "created": "2026-01-01T00:00:00+00:00",
@@ -110,6 +110,20 @@ def test_a_run_that_was_repeated_is_told_of():
     assert "began again" not in before
     assert "Of 45 runs 1 had learnt nothing" in told
     assert "random with 800 rows and seed 1 (at last 0.0001)" in told
+
+
+def test_of_rates_that_chance_does_not_tell_apart_the_lowest_is_taken():
+    def tried(**accuracies):
+        return {float(rate): {"accuracy": value, "loss": 1.0} for rate, value in accuracies.items()}
+
+    rates = tried(**{"1e-4": 0.50, "3e-4": 0.69, "1e-3": 0.70, "3e-3": 0.71})  # of 400 rows, one error is .023
+    assert (best(rates), careful(rates, 400), careful(rates, 40_000)) == (3e-3, 3e-4, 3e-3)
+    assert careful(tried(**{"1e-4": 1.0, "3e-4": 1.0, "1e-3": 0.99}), 400) == 1e-4
+
+    made = record(**LEVELS)
+    assert "by less than chance, for the starts" not in page.render(made, report(made))
+    made["result"]["learning_rates"]["random"]["best"] = 3e-3
+    assert "was best, by less than chance, for the starts: random." in page.render(made, report(made))
 
 
 def test_every_accuracy_in_the_prose_is_in_the_record():
