@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 28  # characters of a label beside the heat map
 TALLEST = 60  # row of a grid: of few columns, squares would be huge
+MIDDLE, STRONG = 0.63, 0.83  # opacity of a square from which its number is black, and white, in one theme or the other
 
 
 @dataclass(frozen=True)
@@ -167,15 +168,16 @@ def grid(
             if not math.isfinite(value):
                 continue
             share = min(1.0, max(0.0, (value - low) / ((high - low) or 1)))
+            opacity = 0.04 + 0.96 * share
             told = element("title", f"{rows[i] or i}, {columns[j] or j}: {value:.4g}")
             parts.append(
                 element(
                     "rect", told, class_="square", x=left + size * j, y=top, width=size, height=step,
-                    fill_opacity=0.04 + 0.96 * share,
+                    fill_opacity=opacity,
                 )
             )  # fmt: skip
             if numbers and size >= 26:
-                style = "number light" if share > 0.5 else "number"
+                style = "number" + (" on-strong" if opacity > STRONG else " on-middle" if opacity > MIDDLE else "")
                 where = {"x": left + size * (j + 0.5), "y": top + step / 2 + 4}
                 parts.append(element("text", _brief(value), class_=style, text_anchor="middle", **where))
     for j, name in enumerate(columns):
