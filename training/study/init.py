@@ -137,8 +137,8 @@ def _measure(
     with Pool() as pool:
         speed = run.measure("pace", lambda: pace(pool, config, rows, judged))
         plan = _planned(run, speed, len(rows), len(labels), len(judged), len(seeds), epochs)
-        run.expect(_cost_left(run, plan, speed, seeds, len(judged)))
         frozen = _frozen(run, pool, config, rows, judged, orders, plan)
+        run.expect(_cost_left(run, plan, speed, seeds, len(judged)))
         found = _search(run, pool, config, rows, orders[seeds[0]], plan, speed, seed=seeds[0])
         rates = {start: found[start]["chosen"] for start in TUNED}
         right: dict[str, dict[int, list[str]]] = {start: {size: [] for size in plan.sizes} for start in STARTS}
