@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +37,8 @@ def study_folder(options: argparse.Namespace, name: str, data: Path) -> Path:
     """Return the folder that a study makes."""
     from inference.errors import InputError
 
-    if not options.minutes > 0:
-        raise InputError(f"--minutes is {options.minutes:g}; expected a number above 0")
+    if not 0 < options.minutes < math.inf:
+        raise InputError(f"--minutes is {options.minutes:g}; expected a number above 0, with an end")
     if options.seed < 0:
         raise InputError(f"--seed is {options.seed}; expected a whole number from 0 up")
     folder: Path = options.out or Path("studies") / f"{name}-{data.stem or data.name}"

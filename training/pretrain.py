@@ -10,6 +10,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,7 +166,7 @@ class Learning:
             config.seed,
         )
 
-    @property
+    @cached_property
     def steps_a_pass(self) -> int:
         """The number of steps in which every text is read once."""
         return len(self.batches(0))
@@ -186,8 +187,7 @@ class Learning:
             number: From 0.
             steps: Of the whole run, by which the learning rate goes.
         """
-        one_pass = self.batches(number // len(self.batches(0)) if number else 0)
-        chosen = one_pass[number % len(one_pass)]
+        chosen = self.batches(number // self.steps_a_pass)[number % self.steps_a_pass]
         torch.manual_seed(int(np.random.default_rng([self.seed, 3, number]).integers(2**63)))
         warmup = max(1, round(self.warmup_ratio * steps))
         scale = min((number + 1) / warmup, (steps - number) / max(1, steps - warmup))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -23,7 +24,7 @@ from training.corpus import NO_WORD, Tokens, batches, divide, read_corpus
 from training.errors import BaseModelError, DataError
 from training.masked import MaskedModel, guesses, masked_logits, pseudo_perplexity
 from training.masking import Masking
-from training.pretrain import pretrain
+from training.pretrain import Learning, pretrain
 from training.settings import PretrainConfig, TrainConfig
 from training.wordpieces import learn_tokenizer
 
@@ -145,6 +146,19 @@ def test_a_pass_reads_every_text_once_among_texts_of_its_length(pretrained):
     ids, words = tokens.batch(np.array([19, 0]))
     assert ids[1].tolist() == [*tokenizer("money")["input_ids"], *[tokenizer.pad_token_id] * 19]
     assert words[1].tolist() == [NO_WORD, 0] + [NO_WORD] * 20
+
+
+def test_a_pass_is_put_together_once(masked, corpus):
+    """A large corpus takes longer to put into batches than a step takes."""
+    config = PretrainConfig(batch_size=4)
+    tokens = Tokens.of(read_corpus([corpus])[:40], masked.tokenizer, max_tokens=16)
+    learning = Learning.of(config, copy.deepcopy(masked), tokens)
+
+    steps = learning.steps_a_pass
+    second = learning.batches(1)
+    learning.step(steps, 100)
+
+    assert learning.batches(1) is second
 
 
 def test_files_of_any_kind_give_distinct_texts(tmp_path):

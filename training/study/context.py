@@ -100,6 +100,11 @@ def study(
             f"{corpus}: no word is used in {CONTEXTS} of {counted(len(words.ids), 'sentence')}; "
             "expected sentences that share words"
         )
+    if not drawn.is_measurable(words):
+        raise DataError(
+            f"{corpus}: no sentence has two words, or no word is one piece of the vocabulary of {subject.base}; "
+            "expected sentences in a language that it knows"
+        )
     run.expect(len(encoders.names) * len(words.ids))
     result = {
         "sentences": {key: plan[key] for key in ("read", "used")},

@@ -62,6 +62,7 @@ class _Found:
         result = record["result"]
         self.result = result
         self.corpus: str = record["settings"]["corpus"]["file"]
+        self.is_before_and_after = record["settings"]["start"] == "pretrained"
         self.weights: Mapping[str, Any] = result["weights"]
         self.names = list(self.weights)
         self.words: Mapping[str, Any] = result["words"]
@@ -163,10 +164,14 @@ def _answer_random(found: _Found) -> str:
     )
     return f"{figures}: " + _way(
         found.moved_more(PRETRAINED, RANDOM),
-        "layers that have learnt nothing make vectors depend on their sentence more than these do.",
-        "it is learning that makes the layers bring the sentence into the vector of a word."
-        if abs(own) > 2 * abs(random)
-        else "layers do so without any learning, and with it do so more.",
+        "layers that have learnt nothing make vectors depend on their sentence more than these do."
+        if random < 0
+        else "the layers of neither make the uses of a word differ more.",
+        "the layers of neither make the uses of a word differ more."
+        if own >= 0
+        else "layers do so without any learning, and with it do so more."
+        if 2 * random < own
+        else "it is learning that makes the layers bring the sentence into the vector of a word.",
         "as much without any learning, so that it is no sign of learning here.",
     )
 
@@ -176,8 +181,9 @@ def _answer_tuned(found: _Found) -> list[str]:
         return []
     middle, low, high = gap = found.gap(TUNED, PRETRAINED)
     said = _way(gap, "more alike", "less alike", "neither more nor less alike")
+    made = "Fine-tuning made" if found.is_before_and_after else f"Than the {PRETRAINED} weights, the {TUNED} ones make"
     return [
-        f"Fine-tuning made the uses of a word {said}: adjusted for how alike any two words are, by {middle:+.3f} "
+        f"{made} the uses of a word {said}: adjusted for how alike any two words are, by {middle:+.3f} "
         f"(95 % interval {low:+.3f} to {high:+.3f}) {found.top}."
     ]
 
@@ -418,6 +424,8 @@ def _type_section(found: _Found) -> Section:
             "in every layer for more than half of the tokens"
             if half is None
             else f"for more than half of the tokens only below layer {half - 1}"
+            if all(share < 0.5 for share in rows["nearest"][half:])
+            else f"in layer {half - 1} for less than half of the tokens, and above it for more again"
         )
         says.append(
             f"{name.capitalize()} weights: {found.top} a token has a cosine of {rows['mean'][-1]:.3f} to the row of "
@@ -475,10 +483,12 @@ def _words_section(found: _Found) -> Section:
     if TUNED in found.names and len(uses) > 2:
         change = found.uses(TUNED)[:, -1] - found.base(TUNED, -1) - uses + found.base(PRETRAINED, -1)
         low, high = int(change.argmin()), int(change.argmax())
+        most = "together most" if change[high] > 0 else "apart least"
+        least = "apart most" if change[low] < 0 else "together least"
+        begin = "Fine-tuning drew" if found.is_before_and_after else f"Beside the {PRETRAINED} weights, others draw"
         says.append(
-            f"Fine-tuning drew the uses of “{words['names'][high]}” together most ({change[high]:+.3f}, adjusted), "
-            "and those of "
-            f"“{words['names'][low]}” {'apart' if change[low] < 0 else 'together least'} ({change[low]:+.3f})."
+            f"{begin} the uses of “{words['names'][high]}” {most} ({change[high]:+.3f}, adjusted), and those of "
+            f"“{words['names'][low]}” {least} ({change[low]:+.3f})."
         )
     return Section(
         "Words that depend on context most and least",

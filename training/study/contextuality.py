@@ -70,6 +70,12 @@ class Drawn:
             order[:POOL],
         )
 
+    def is_measurable(self, words: Words) -> bool:
+        """Say whether there is a sentence of two words, and a word of one piece to hold against its type row."""
+        pool = words.uses[self.pool]
+        together = np.bincount(words.uses[:, SENTENCE]).max(initial=0) > 1
+        return bool(together and (pool[:, STOP] - pool[:, FIRST] == 1).any())
+
 
 def measure(model: Any, words: Words, drawn: Drawn, *, seed: int, advance: Callable[[int], None]) -> dict[str, Any]:
     """

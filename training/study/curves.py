@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 RESAMPLES = 2000
+PART = 50  # of them that are drawn at a time
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ class Curves:
         """
         random = np.random.default_rng(seed)
         seeds, rows = self.right.shape[2:]
-        drawn_rows = random.multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).T / rows
-        by_seed = self.right.astype(np.float64) @ drawn_rows  # (starts, sizes, seeds, resamples)
+        by_row = self.right.reshape(-1, rows).T.astype(np.float64)
+        means = np.concatenate([drawn @ by_row / rows for drawn in resamples(rows, random)])
+        by_seed = means.T.reshape(*self.right.shape[:3], RESAMPLES)
         drawn_seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES).T / seeds
         curves: NDArray[np.float64] = np.einsum("ijkb,kb->bij", by_seed, drawn_seeds)
         return curves
@@ -68,6 +70,22 @@ class Curves:
         share = (target - low) / (high - low)
         left, right = math.log(self.sizes[above - 1]), math.log(self.sizes[above])
         return math.exp(left + share * (right - left))
+
+
+def resamples(count: int, random: int | np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """
+    Give how often each of so many things is drawn with replacement, in parts that fit memory.
+
+    Args:
+        count: How many there are, and how often is drawn.
+        random: A generator, or the seed of one.
+
+    Yields:
+        Counts, shape (part of the RESAMPLES, count).
+    """
+    generator = np.random.default_rng(random)
+    for _ in range(0, RESAMPLES, PART):
+        yield generator.multinomial(count, np.full(count, 1 / count), size=PART).astype(np.float64)
 
 
 def isotonic(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:

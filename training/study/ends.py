@@ -113,12 +113,16 @@ class Ends:
             "multi_label": self.multi_label,
         }
 
-    def learnt_rows(self, file: Path | None) -> tuple[list[Row], bool] | None:
+    def learnt_rows(
+        self, file: Path | None, *, text_column: str = "text", label_column: str = "label"
+    ) -> tuple[list[Row], bool] | None:
         """
         Read the rows that the model learnt from.
 
         Args:
-            file: Where they are; by default what the record of the run says.
+            file: Where they are; by default what the record of the run says, with its columns.
+            text_column: Column of the sentence in `file`.
+            label_column: Column of the label in `file`.
 
         Returns:
             The rows, and whether they are the very ones of the run; None where no file is named and the recorded one
@@ -132,8 +136,8 @@ class Ends:
             return None
         rows = read_rows(
             named,
-            text_column=self.config.text_column,
-            label_column=self.config.label_column,
+            text_column=text_column if file else self.config.text_column,
+            label_column=label_column if file else self.config.label_column,
             multi_label=self.multi_label,
         )
         recorded = (self.run or {}).get("train_rows")

@@ -17,9 +17,22 @@ from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
 from training.study.page import counted, joined
-from training.study.plan import BATCH, BEYOND, DEV_ROWS, EPOCHS, MARGIN, RATES, Plan, choose, pace, run_cost
+from training.study.plan import (
+    BATCH,
+    BEYOND,
+    DEV_ROWS,
+    EPOCHS,
+    MARGIN,
+    RATES,
+    Plan,
+    choose,
+    frozen_pace,
+    pace,
+    run_cost,
+)
 from training.study.run import Run, clock
 from training.study.starts import fit_frozen, fit_one, nested
+from training.study.subject import weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,6 +105,7 @@ def study(
         "train_rows": fingerprint(rows),
         "test_rows": fingerprint(judged),
         "base": base,
+        "weights": weights_of(base),
         "seeds": numbers,
         "max_tokens": max_tokens,
         "epochs": epochs,
@@ -135,7 +149,7 @@ def _measure(
 
     orders = {number: nested(rows, seed=number) for number in seeds}
     with Pool() as pool:
-        speed = run.measure("pace", lambda: pace(pool, config, rows, judged))
+        speed = run.measure("pace", lambda: pace(pool, config, rows, judged) | frozen_pace(config, rows, seed=seeds[0]))
         plan = _planned(run, speed, len(rows), len(labels), len(judged), len(seeds), epochs)
         frozen = _frozen(run, pool, config, rows, judged, orders, plan)
         run.expect(_cost_left(run, plan, speed, seeds, len(judged)))
@@ -219,14 +233,18 @@ def _frozen(
     if open_:
         from training.vectors import sentence_vectors
 
-        run.say(f"vectors of {len(rows) + len(judged):,} sentences, as the base was pretrained")
-        vectors = sentence_vectors(config.base, [row.text for row in (*rows, *judged)], max_tokens=config.max_tokens)
-        given, asked = vectors[: len(rows)], vectors[len(rows) :]
-        truth, answers = (np.array([row.labels[0] for row in part]) for part in (rows, judged))
-        tasks = [
-            (given[orders[number][:size]], truth[orders[number][:size]], asked, answers, number)
-            for number, size in open_
-        ]
+        needed = sorted({i for number, size in open_ for i in orders[number][:size]})
+        run.say(f"vectors of {len(needed) + len(judged):,} sentences, as the base was pretrained")
+        texts = [rows[i].text for i in needed] + [row.text for row in judged]
+        vectors = sentence_vectors(config.base, texts, max_tokens=config.max_tokens)
+        place = dict(zip(needed, range(len(needed)), strict=True))
+        answers = np.array([row.labels[0] for row in judged])
+        tasks = []
+        for number, size in open_:
+            chosen = orders[number][:size]
+            learnt = vectors[[place[i] for i in chosen]]
+            truth = np.array([rows[i].labels[0] for i in chosen])
+            tasks.append((learnt, truth, vectors[len(needed) :], answers, number))
         for i, value in pool.run(fit_frozen, tasks):
             run.keep(_key("frozen", *open_[i]), value)
     return {key: run.known[_key("frozen", *key)] for key in keys}

@@ -63,7 +63,7 @@ def _above(gaps: Sequence[Mapping[str, Any]]) -> str:
     first, last = (f"{_gap(gap)} with {gap['rows']:,}" for gap in (gaps[0], gaps[-1]))
     if len(clear) == len(gaps):
         return f"At every size the pretrained start is above the random one: by {first} sentences, by {last}."
-    if len(above) == len(gaps):
+    if len(above) == len(gaps) and clear:
         return (
             f"At every size the pretrained start is above the random one, but by more than chance only with "
             f"{_sizes(clear)} sentences: by {first}, by {last}."
@@ -171,8 +171,13 @@ def _head(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     )
     difference = tuned["accuracy"] - frozen["accuracy"]
     gained = f"fine-tuning {'adds' if difference >= 0 else 'loses'} {points(difference)}"
-    if not ahead:
+    behind = [frozen["rows"] for frozen, tuned in pairs if frozen["accuracy"] < tuned["accuracy"]]
+    if len(behind) == len(pairs):
         return f"{reached}; {gained}, and is ahead at every size."
+    if not ahead and not behind:
+        return f"{reached}, and that of the fine-tuned one is the same at every size."
+    if not ahead:
+        return f"{reached}; {gained}. It is ahead with {joined([f'{rows:,}' for rows in behind])}."
     if len(ahead) == len(pairs):
         return f"{reached}; {gained}: the frozen vectors are ahead at every size."
     return f"{reached}; {gained}. The frozen vectors are ahead with {joined([f'{rows:,}' for rows in ahead])}."

@@ -115,7 +115,7 @@ def study(
     ends = Ends.open(model, base=base, seed=seed)
     rows = read_rows(data, text_column=text_column, label_column=label_column, multi_label=ends.multi_label)
     check_known(rows, ends.end.labels, data, model=model)
-    found = ends.learnt_rows(train)
+    found = ends.learnt_rows(train, text_column=text_column, label_column=label_column)
     if found is None:
         named = (ends.run or {}).get("data", {}).get("file")
         raise DataError(

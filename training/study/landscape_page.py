@@ -97,7 +97,7 @@ class _Found:
         return f"falls from {_loss(first)} to {_loss(last)}, with a hill on the way that stays below the start"
 
     def width(self, name: str, rows: str) -> tuple[float, float]:
-        """Return between which places around the end the loss stays within a tenth of the whole fall."""
+        """Return between which places around the end the loss stays no more than a tenth of its change above it."""
         line = self.result["lines"][name]
         losses = [_number(cell["loss"]) for cell in line[rows]]
         places = line["places"]
@@ -176,7 +176,7 @@ def _line_section(found: _Found) -> page.Section:
         low, high = found.width(init, "test")
         beyond = ", and maybe further" if high == places[-1] else ""
         says.append(
-            f"From the {STARTED[init]}, the loss is within a tenth of its whole change from where it ends, from "
+            f"From the {STARTED[init]}, the loss is no more than a tenth of its whole change above its end, from "
             f"{low:g} to {high:g} of the way{beyond}."
         )
     gaps = {

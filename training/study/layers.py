@@ -79,7 +79,7 @@ def study(
     check_known(rows, ends.end.labels, data, model=model)
     if len(rows) < 4:
         raise InputError(f"{data}: has {page.counted(len(rows), 'row')}; expected at least 4 to measure on")
-    learnt = ends.learnt_rows(train)
+    learnt = ends.learnt_rows(train, text_column=text_column, label_column=label_column)
     settings = {
         "model": str(model),
         "data": str(data),

@@ -15,12 +15,13 @@ import numpy as np
 
 from inference import artifact
 from inference.errors import InputError
-from training.checkpoint import load_tokenizer
+from training.base import load_config
+from training.checkpoint import load_tokenizer, longest_input
 from training.corpus import read_corpus
 from training.data import Row, check_known, check_trainable, fingerprint, label_names, read_rows
 from training.errors import DataError
 from training.settings import TrainConfig
-from training.study.curves import Curves, middle, unpack
+from training.study.curves import Curves, middle, resamples, unpack
 from training.study.guessing import CONTEXTS, SHOWN, WHOLE, Hidden, rank_words
 from training.study.mask_page import AFTER, BEFORE, report
 from training.study.page import counted
@@ -39,6 +40,7 @@ __all__ = ["report", "study"]
 
 SCORES = "scores.csv"
 MOST_WORDS = 2000  # hidden, one a sentence
+MOST_SENTENCES = 50_000  # in which words are counted, and of which some are hidden
 PROBED = 8  # sentences by which the time of all others is told
 SCORING = 0.5  # share of the time for what needs no labels, where there are some
 RESERVE = 0.7  # of the time that is left, what is planned to be used: other programs come and go
@@ -46,8 +48,7 @@ GUESSING = 0.25  # of that, what hidden words may take: scores take the rest
 EXAMPLES = 8  # hidden words whose guesses are shown
 EXTREMES = 8  # sentences shown as most and least expected
 FEWEST_TOKENS = 4  # of a sentence that is shown as such
-RESAMPLES = 2000
-EPOCHS = 8  # over the largest number of rows; over fewer rows more, for as many steps
+EPOCHS = 8  # over the largest number of rows; over few rows more (`Plan.passes`)
 
 
 def study(
@@ -120,7 +121,10 @@ def study(
     if plan["scored"] < len(texts):
         run.say(f"{plan['scored']:,} of {len(texts):,} sentences, which is what fits the time")
     chosen = [texts[i] for i in plan["chosen"]]
-    words = {name: Words.of(texts, models.tokenizers[name], max_tokens=max_tokens) for name in names}
+    known = [texts[i] for i in _sample(len(texts), seed)]
+    words = {
+        name: Words.of(known, models.tokenizers[name], max_tokens=models.longest(name, max_tokens)) for name in names
+    }
     hidden = Hidden.draw(list(words.values()), most=plan["words"], seed=seed)
     if not len(hidden.sentences):
         raise DataError(
@@ -133,14 +137,19 @@ def study(
     }
     same = len({tuple(sorted(tokenizer.get_vocab().items())) for tokenizer in models.tokenizers.values()}) == 1
     result = {
-        "sentences": {"read": len(texts), "scored": len(chosen), "guessed": len(hidden.sentences)},
+        "sentences": {
+            "read": len(texts),
+            "counted": len(known),
+            "scored": len(chosen),
+            "guessed": len(hidden.sentences),
+        },
         "vocabulary": {name: len(tokenizer) for name, tokenizer in models.tokenizers.items()},
         "same_vocabulary": same,
         "one_piece": {name: float((part.uses[:, 2] - part.uses[:, 1] == 1).mean()) for name, part in words.items()},
         "frequent": list(hidden.frequent),
         "frequency": {"ranks": hidden.ranks.tolist(), "classes": hidden.classes()},
         "guesses": {name: _without_examples(parts) for name, parts in guessed.items()},
-        "examples": _told_examples(hidden, texts, guessed),
+        "examples": _told_examples(hidden, known, guessed),
         "asked": [
             {"text": text} | {name: answers[number] for name, answers in asked.items()}
             for number, text in enumerate(guesses)
@@ -204,6 +213,10 @@ class _Models:
         self._name = ""
         self._loaded: MaskedModel | None = None
 
+    def longest(self, name: str, max_tokens: int) -> int:
+        """Return where a model's sentences are cut: at `max_tokens`, or where its positions end."""
+        return min(max_tokens, longest_input(load_config(self.names[name])))
+
     def load(self, name: str) -> MaskedModel:
         """Return the model of a name."""
         from training.base import quiet_transformers
@@ -235,6 +248,12 @@ def _plan(models: _Models, texts: Sequence[str], max_tokens: int, seconds: float
         words = min(words, max(50, int(GUESSING * room / len(CONTEXTS))))
         scored = min(scored, max(50, int((room - words * len(CONTEXTS)) / (max(1, tokens) / len(probe)))))
     return {"words": words, "scored": scored, "chosen": np.sort(order[:scored]).tolist()}
+
+
+def _sample(count: int, seed: int) -> list[int]:
+    """Return which sentences words are counted in and drawn from: all, or of a large corpus as many as fit memory."""
+    chosen: list[int] = np.sort(np.random.default_rng([seed, 1]).permutation(count)[:MOST_SENTENCES]).tolist()
+    return chosen
 
 
 def _ranked(
@@ -278,12 +297,13 @@ def _perplexities(scores: Mapping[str, Sequence[tuple[float, int]]], seed: int, 
     """Return pseudo-perplexities with 95 % intervals over sentences, and the ratio of two over the same ones."""
     tables = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     count = len(next(iter(tables.values())))
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
 
     def surprise(totals: Any) -> Any:
         return -totals[..., 0] / np.maximum(1, totals[..., 1])  # natural logarithm of the pseudo-perplexity
 
-    resampled = {name: surprise(drawn @ table) for name, table in tables.items()}
+    joint = np.concatenate(list(tables.values()), axis=1)
+    totals = np.concatenate([drawn @ joint for drawn in resamples(count, seed)])  # the same sentences for both
+    resampled = {name: surprise(totals[:, 2 * i : 2 * i + 2]) for i, name in enumerate(tables)}
     found: dict[str, Any] = {
         name: {
             "value": math.exp(surprise(table.sum(axis=0))),
@@ -345,7 +365,7 @@ def _classified(
     orders = {number: nested(rows, seed=number) for number in range(seed, seed + seeds)}
     config = TrainConfig(max_tokens=max_tokens, consistency=0.0, soft_labels=0.0, batch_size=BATCH)
     right: dict[int, dict[str, list[str]]] = {}
-    if run.left <= 0:
+    if run.left <= 0 and "pace" not in run.known:
         run.say("no time for classifiers")
         sizes = ()
     with Pool() as pool:
@@ -360,7 +380,7 @@ def _classified(
                 for name in names
             }
             open_ = [key for key, label in tasks.items() if label not in run.known]
-            if each[size] * len(open_) > run.left:
+            if open_ and each[size] * len(open_) > run.left:
                 run.say(
                     f"no time for classifiers of {counted(size, 'row')}, which would take about "
                     f"{clock(each[size] * len(open_))}"
@@ -394,6 +414,7 @@ def _classified(
         "labels": labels,
         "seeds": list(orders),
         "sizes": list(reached),
+        "steps": {str(size): plan.steps(size) for size in reached},
         "left_out": [size for size in plan.sizes if size not in right],
         "accuracy": {
             name: [

@@ -489,6 +489,8 @@ def _classifier_sections(found: _Found) -> list[Section]:
         if classified["left_out"]
         else ""
     )
+    each = [f"{classified['steps'][str(size)]:,} with {size:,}" for size in classified["sizes"]]
+    steps = f": {joined(each)}" if each else ""
     return [
         Section(
             "Does it help the classifier?",
@@ -497,8 +499,8 @@ def _classifier_sections(found: _Found) -> list[Section]:
                 f"way, {len(classified['seeds'])} times for each number of "
                 f"rows with other rows and another order, and measured on the {classified['test_rows']:,} rows of "
                 f"{found.settings['test']['file']} "
-                f"({classified['labels']} labels). All get as many steps as the largest number of rows allows "
-                f"for.{left}",
+                f"({classified['labels']} labels). With the same number of rows both get the same steps{steps}."
+                f"{left}",
             ],
             _answer_classifier(found),
             [
@@ -532,6 +534,8 @@ def _about(record: Mapping[str, Any], found: _Found) -> list[str]:
         f"{sentences['scored']:,} were scored and {sentences['guessed']:,} had a word hidden"
         + ("." if sentences["scored"] == sentences["read"] else ", as many as fit the time.")
     ]
+    if sentences["counted"] < sentences["read"]:
+        about.append(f"How frequent a word is was counted in {sentences['counted']:,} of them, drawn at random.")
     if found.two and not found.result["same_vocabulary"]:
         about.append(
             "The two models have different vocabularies: guesses compare over words that are one piece in both, "

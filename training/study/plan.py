@@ -12,7 +12,7 @@ import numpy as np
 from inference.errors import InputError
 from training.study.page import counted
 from training.study.run import clock
-from training.study.starts import predict
+from training.study.starts import fit_frozen, nested, predict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,8 @@ TUNED = 3  # starts that learn as a whole
 DEV_ROWS = 500  # at most, to choose the learning rates by
 BATCH = 32
 PACE_STEPS = 12
-MARGIN = 0.85  # of the time that is left, what is planned to be used: other programs come and go
+MARGIN = 0.9  # of the time that is left, what is planned to be used: other programs come and go
+FITTED = 200  # rows by which the time of fitting a frozen start is told
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def choose(
                 sizes = spread(min(smallest, largest // 2), largest, count)
                 search_rows = min(sizes[len(sizes) // 2], full - min(DEV_ROWS, full // 4))
                 plan = Plan(sizes, passes, search_rows, 0.0)
-                plan = replace(plan, seconds=cost(plan, sizes, pace, seeds, judged))
+                plan = replace(plan, seconds=cost(plan, full, pace, seeds, judged))
                 if plan.seconds <= seconds:
                     return plan
                 least = plan
@@ -83,7 +84,7 @@ def choose(
     if least is None:  # fewer rows than the search for smaller sizes begins with
         sizes = spread(max(2, full // 4), full, SIZES - 1)
         least = Plan(sizes, epochs[-1], sizes[1], 0.0)
-        least = replace(least, seconds=cost(least, sizes, pace, seeds, judged))
+        least = replace(least, seconds=cost(least, full, pace, seeds, judged))
         if least.seconds <= seconds:
             return least
     raise InputError(
@@ -100,11 +101,13 @@ def spread(smallest: int, largest: int, count: int) -> tuple[int, ...]:
     return tuple(sorted({*rounded, largest}))
 
 
-def cost(plan: Plan, sizes: Sequence[int], pace: Mapping[str, float], seeds: int, judged: int) -> float:
-    """Return the seconds that all runs should take."""
-    one_seed = sum(run_cost(plan, size, pace, judged) for size in sizes) * TUNED
+def cost(plan: Plan, full: int, pace: Mapping[str, float], seeds: int, judged: int) -> float:
+    """Return the seconds that all runs should take, of sizes up to `full` rows."""
+    one_seed = sum(run_cost(plan, size, pace, judged) for size in plan.sizes) * TUNED
     search = run_cost(plan, plan.search_rows, pace, DEV_ROWS) * TUNED * (len(RATES) + 1)
-    return (seeds * one_seed + search) / pace["processes"]
+    fits = seeds * sum(plan.sizes) * pace["fit_row"]
+    vectors = (min(full, seeds * plan.sizes[-1]) + judged) * pace["vector_row"]
+    return (seeds * one_seed + search + fits) / pace["processes"] + vectors
 
 
 def run_cost(plan: Plan, size: int, pace: Mapping[str, float], judged: int) -> float:
@@ -114,11 +117,31 @@ def run_cost(plan: Plan, size: int, pace: Mapping[str, float], judged: int) -> f
 
 def pace(pool: Any, config: TrainConfig, rows: list[Row], judged: list[Row]) -> dict[str, float]:
     """Measure how fast this machine trains and reads, with every core at work."""
-    chosen = (rows * math.ceil(PACE_STEPS * BATCH / len(rows)))[: PACE_STEPS * BATCH]
-    known = {row.labels[0] for row in chosen}
-    chosen += [row for row in rows if row.labels[0] not in known]
+    chosen = timed_rows(rows)
     timed = [value for _, value in pool.run(time_one, [(config, chosen, judged[:200])] * pool.size)]
     return {name: float(np.mean([one[name] for one in timed])) for name in timed[0]} | {"processes": pool.size}
+
+
+def timed_rows(rows: list[Row]) -> list[Row]:
+    """Return rows to time a training by: enough of them, and every label."""
+    chosen = (rows * math.ceil(PACE_STEPS * BATCH / len(rows)))[: PACE_STEPS * BATCH]
+    known = {row.labels[0] for row in chosen}
+    return [*chosen, *{row.labels[0]: row for row in rows if row.labels[0] not in known}.values()]
+
+
+def frozen_pace(config: TrainConfig, rows: list[Row], *, seed: int) -> dict[str, float]:
+    """Measure how long the frozen start takes for a row: for its vector, and for all fits of one penalty to choose."""
+    from training.vectors import sentence_vectors
+
+    chosen = [rows[i] for i in nested(rows, seed=seed)[: max(FITTED, 2 * len({row.labels for row in rows}))]]
+    sentence_vectors(config.base, [row.text for row in chosen[:1]], max_tokens=config.max_tokens)
+    started = time.monotonic()
+    vectors = sentence_vectors(config.base, [row.text for row in chosen], max_tokens=config.max_tokens)
+    read = time.monotonic() - started
+    labels = np.array([row.labels[0] for row in chosen])
+    started = time.monotonic()
+    fit_frozen(vectors, labels, vectors[:1], labels[:1], seed)
+    return {"vector_row": read / len(chosen), "fit_row": (time.monotonic() - started) / len(chosen)}
 
 
 def time_one(config: TrainConfig, rows: list[Row], judged: list[Row]) -> dict[str, float]:

@@ -95,29 +95,41 @@ def fit_frozen(
     answers: NDArray[np.str_],
     seed: int,
 ) -> dict[str, Any]:
-    """Return which of the asked vectors a logistic regression has right, its penalty chosen by cross-validation."""
+    """
+    Return which of the asked vectors a logistic regression has right, its penalty chosen by cross-validation.
+
+    Where the rows are too few to leave some out and still have two labels, the penalty is the middle one.
+    """
+    best = _strength(vectors, labels, seed)
+    # Stopped as early as those that only compare penalties, it would be half a point off.
+    right = _logistic(best, tolerance=1e-5).fit(vectors, labels).predict(asked) == answers
+    return {"right": pack(right), "accuracy": float(right.mean()), "strength": best}
+
+
+def _logistic(strength: float, *, tolerance: float = 1e-3) -> Any:
     from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, max_iter=5000, tol=tolerance)
+
+
+def _strength(vectors: NDArray[np.float32], labels: NDArray[np.str_], seed: int) -> float:
+    """Return the C of the lowest cross-entropy on rows left out."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     rarest = min(Counter(labels.tolist()).values())
     # With a label of one row no fold can leave it out and still know it: those rows are learnt from in vain, at worst.
     kind = StratifiedKFold if rarest >= 2 else KFold
-    folds = kind(min(FOLDS, max(2, rarest)) if rarest >= 2 else FOLDS, shuffle=True, random_state=seed)
-
-    def model(strength: float, tolerance: float = 1e-3) -> Any:
-        return LogisticRegression(C=strength, max_iter=5000, tol=tolerance)
-
+    folds = kind(min(FOLDS, rarest if rarest >= 2 else len(labels)), shuffle=True, random_state=seed)
+    parts = [part for part in folds.split(vectors, labels) if len(set(labels[part[0]].tolist())) > 1]
     losses = {}
     for strength in STRENGTHS:
-        parts = []
-        for learnt, held in folds.split(vectors, labels):
-            fitted = model(strength).fit(vectors[learnt], labels[learnt])
+        each: list[float] = []
+        for learnt, held in parts:
+            fitted = _logistic(strength).fit(vectors[learnt], labels[learnt])
             probabilities = fitted.predict_proba(vectors[held])
             place = {label: i for i, label in enumerate(fitted.classes_)}
             known = [(i, place[label]) for i, label in enumerate(labels[held]) if label in place]
-            parts += [-math.log(max(probabilities[i, j], 1e-9)) for i, j in known]
-        losses[strength] = float(np.mean(parts))
-    best = min(losses, key=lambda strength: losses[strength])
-    # Stopped as early as those that only compare penalties, it would be half a point off.
-    right = model(best, tolerance=1e-5).fit(vectors, labels).predict(asked) == answers
-    return {"right": pack(right), "accuracy": float(right.mean()), "strength": best}
+            each += [-math.log(max(probabilities[i, j], 1e-9)) for i, j in known]
+        if each:
+            losses[strength] = float(np.mean(each))
+    return min(losses, key=lambda strength: losses[strength]) if losses else STRENGTHS[len(STRENGTHS) // 2]

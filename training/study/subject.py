@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from training.train import read_run
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = ("*.safetensors", "*.bin")  # whole or in shards
 PRETRAINED, TUNED, RANDOM = "pretrained", "fine-tuned", "random"  # what the weights that are compared are called
 
 
@@ -70,8 +71,9 @@ class Subject:
 
 def weights_of(source: str) -> str | None:
     """Return what tells the weights of a model from any others; None where they are not in a folder here."""
-    file = Path(locate(source), WEIGHTS)
-    return artifact.sha256(file)[:16] if file.is_file() else None
+    folder = Path(locate(source))
+    files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)) if folder.is_dir() else []
+    return hashlib.sha256("".join(map(artifact.sha256, files)).encode()).hexdigest()[:16] if files else None
 
 
 def load_encoder(source: str, *, layers: int | None = None) -> Any:

@@ -12,6 +12,7 @@ from inference.errors import InputError
 from tests.support import make_base
 from training.checkpoint import load_tokenizer
 from training.data import read_rows
+from training.errors import DataError
 from training.study import context, page
 from training.study.split import split
 from training.study.subject import Subject, load_encoder
@@ -131,6 +132,22 @@ def test_the_sentences_follow_the_numbers(record):
     assert "no sign of learning" in with_drop(0.4, 0.4).answer[1]
     assert "nearly one vector for a word" in with_drop(0.99, 0.4).answer[0]
     assert "there is a vector for each token" in learnt.answer[0]
+    assert "layers do so without any learning, and with it do so more" in with_drop(0.5, 0.6).answer[1]
+    assert "the layers of neither make the uses of a word differ more" in with_drop(0.95, 0.98).answer[1]
+
+    assert "Fine-tuning made the uses of a word" in " ".join(own.answer)
+    anew = copy.deepcopy(record)
+    anew["settings"]["start"] = "random"
+    told = " ".join(
+        [*context.report(anew).answer, *(text for part in context.report(anew).sections for text in part.says)]
+    )
+    assert "Than the pretrained weights, the fine-tuned ones make the uses of a word" in told
+    assert "Fine-tuning" not in told
+
+    again = copy.deepcopy(record)
+    again["result"]["weights"]["pretrained"]["type_row"]["nearest"] = [1.0, 0.9, 0.4, 0.7]
+    told = " ".join(text for part in context.report(again).sections for text in part.says)
+    assert "in layer 1 for less than half of the tokens, and above it for more again" in told
 
     swapped = copy.deepcopy(record)
     weights = swapped["result"]["weights"]
@@ -197,6 +214,14 @@ def test_the_command_writes_a_study_in_the_time_it_has(tiny_base, sentences, tmp
     assert f"64 of {read:,} sentences, which is what fits the time" in told.err
     assert told.out.strip() == "\n".join(context.report(record).answer)
     assert "of which 64 drawn at random were run" in (out / "study.html").read_text()
+
+
+def test_a_corpus_with_nothing_to_compare_is_refused(tiny_base, tmp_path):
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(f"refund {number}" for number in range(60)))
+
+    with pytest.raises(DataError, match="no sentence has two words"):
+        context.study(str(tiny_base), corpus, tmp_path / "out")
 
 
 def test_a_classifier_of_elsewhere_needs_its_base_named(model_folder, tiny_base, tmp_path):

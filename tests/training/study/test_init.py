@@ -18,11 +18,11 @@ from training.study import page
 from training.study.curves import Curves, isotonic, pack, unpack
 from training.study.init import best, careful, derived
 from training.study.init_page import STARTS, report
-from training.study.plan import EPOCHS, choose, spread
+from training.study.plan import EPOCHS, choose, spread, timed_rows
 from training.study.starts import fit_frozen, fit_one, nested
 
 SIZES = (50, 100, 200, 400, 800)
-PACE = {"train_row": 0.01, "read_row": 0.002, "begin": 1.0, "processes": 2}
+PACE = {"train_row": 0.01, "read_row": 0.002, "begin": 1.0, "vector_row": 0.004, "fit_row": 0.008, "processes": 2}
 
 
 def record(test_rows=400, seeds=3, **levels):
@@ -83,6 +83,19 @@ def test_the_sentences_follow_the_numbers():
     assert "of the gain" not in swapped[2]
     assert "fine-tuning adds" in usual[3]
     assert "fine-tuning loses" in swapped[3]
+
+
+def test_ties_and_gaps_that_chance_gives_are_told_as_such():
+    even = record(**dict.fromkeys(LEVELS, (1.0,) * 5))
+    assert "the same at every size" in report(even).answer[3]
+
+    some = json.loads(json.dumps(even))
+    some["result"]["curves"]["frozen"][0]["accuracy"] = 0.5
+    assert "fine-tuning adds 0.0 points. It is ahead with 50." in report(some).answer[3]
+
+    for gap in even["result"]["gaps"]["random"]:
+        gap |= {"gap": 0.01, "interval": [-0.01, 0.03]}
+    assert "neither above nor below the random one by more than chance" in report(even).answer[0]
 
 
 def test_equal_starts_are_not_told_apart():
@@ -218,6 +231,23 @@ def test_a_frozen_head_is_fitted_and_not_merely_tried():
     # A label of a single row, which no fold can hold out and know.
     alone = fit_frozen(vectors[:21], np.array(["rare", *labels[1:21]]), vectors[200:], labels[200:], 0)
     assert alone["accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("labels", [["a"] * 19 + ["b"], ["a", "b"], ["a", "b", "b"]])
+def test_a_frozen_head_is_fitted_on_labels_too_rare_for_cross_validation(labels):
+    vectors = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
+    vectors[:, 0] = [3 if label == "a" else -3 for label in labels]
+
+    assert fit_frozen(vectors, np.array(labels), vectors[-2:], np.array(labels[-2:]), 0)["accuracy"] >= 0.5
+
+
+def test_the_rows_that_tell_the_pace_are_few_whatever_their_order():
+    rows = [Row(f"text {i}", ("first" if i < 3000 else f"label {i % 50}",)) for i in range(6000)]
+
+    chosen = timed_rows(rows)
+
+    assert {row.labels for row in chosen} == {row.labels for row in rows}
+    assert len(chosen) < 500
 
 
 def test_a_run_that_learnt_nothing_begins_again_more_slowly(tiny_base):

@@ -220,4 +220,10 @@ def test_rows_to_learn_from_must_be_named_where_the_model_names_none(model_folde
 
     with pytest.raises(DataError, match=r"learnt from gone.csv, which is not here; .*--train"):
         landscape.study(moved, sentences, tmp_path / "out", minutes=0.01)
-    assert Ends.open(moved).learnt_rows(sentences)[1], "the split of the run is found again in the named file"
+    found = Ends.open(moved).learnt_rows(sentences)
+    assert found[1], "the split of the run is found again in the named file"
+
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(sentences.read_text().replace("text,label", "sentence,kind", 1))
+    columns = {"text_column": "sentence", "label_column": "kind"}
+    assert Ends.open(moved).learnt_rows(renamed, **columns) == found

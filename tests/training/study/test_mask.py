@@ -179,6 +179,41 @@ def test_the_command_writes_scores_of_all_sentences(bases, sentences, tmp_path, 
     assert np.exp(-total / count) == pytest.approx(record["result"]["perplexity"]["model"]["value"], rel=1e-4)
 
 
+def test_a_sentence_longer_than_the_model_reads_is_cut(bases, tmp_path):
+    config = transformers.BertConfig.from_pretrained(bases[0], max_position_embeddings=12)
+    short = save(transformers.BertForMaskedLM(config), load_tokenizer(str(bases[0])), tmp_path / "short")
+    corpus = tmp_path / "corpus.txt"
+    words = ("refund", "login", "page", "box", "order")
+    corpus.write_text(
+        "\n".join(f"{one} {'the card ' * 12}{other} {last}" for one in words for other in words for last in words[:2])
+    )
+
+    record = mask.study(str(short), corpus, tmp_path / "out")
+
+    assert record["result"]["sentences"]["guessed"] == 50
+    assert record["result"]["perplexity"]["model"]["tokens"] == 50 * 10  # without the two special ones
+
+
+def test_a_study_stopped_at_its_end_has_all_it_had_measured_once_it_is_resumed(bases, sentences, tmp_path, monkeypatch):
+    """Also where its time is up by then."""
+    few = write_csv(tmp_path / "few.csv", [(row.text, row.labels[0]) for row in read_rows(sentences)[::16]])
+    settings = {"against": str(bases[0]), "labelled": few, "test": sentences, "seeds": 2}
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mask, "report", stop)
+        with pytest.raises(KeyboardInterrupt):
+            mask.study(str(bases[1]), sentences, tmp_path / "out", **settings)
+    record = mask.study(str(bases[1]), sentences, tmp_path / "out", **settings, minutes=1e-6, resume=True)
+
+    classifier = record["result"]["classifier"]
+    assert classifier["sizes"]
+    assert classifier["left_out"] == []
+    assert list(classifier["steps"]) == [str(size) for size in classifier["sizes"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
