@@ -1,6 +1,6 @@
 /** A card for each sentence: its label, every score, its tokens, and what each of them contributed. */
 
-import { isAbort, patiently } from "./api.js";
+import { patiently } from "./api.js";
 import { breakable, fill, h, the } from "./dom.js";
 import { count, percent, signed, whole } from "./figures.js";
 import { notice, sentence, words as inWords } from "./notice.js";
@@ -51,6 +51,7 @@ export class Labels {
     }
     this.#asking.abort();
     this.#asking = new AbortController();
+    for (const card of this.#cards) card.giveUp();
     if (this.#visible) this.#explain(this.#cards);
   }
 
@@ -76,8 +77,9 @@ export class Labels {
         }
         if (card.wanted === wanted) card.explain(item.explained.get(wanted));
       } catch (error) {
+        if (signal.aborted) return;
+        if (card.asked !== wanted) continue; // another label was chosen meanwhile
         card.asked = undefined;
-        if (isAbort(error)) return;
         card.fail(inWords(error), () => this.#explain([card]));
       }
     }
@@ -274,6 +276,11 @@ class Card {
     this.#explanation = explanation;
     fill(this.#notice);
     this.#write();
+  }
+
+  /** What was being asked will not come; it may be asked again. */
+  giveUp() {
+    if (!this.#explanation) this.asked = undefined;
   }
 
   /** @param {string} words @param {(() => void) | null} [again] */

@@ -259,6 +259,19 @@ def test_what_is_typed_on_gives_up_what_was_asked_before(browser, server):
         assert tab.locator(".tokens button.token span").all_inner_texts() == ["the", "parcel", "is", "late"]
 
 
+def test_importance_that_was_given_up_is_asked_for_again(browser, server):
+    """A sentence that stays while another is typed keeps its card, and what was asked for that card was given up."""
+    with opened(browser, server) as tab:
+        settled(tab, 4)
+        explained(tab)
+        held: list[Any] = []
+        tab.route("**/v1/explain", lambda route: route.continue_() if held else held.append(route))
+        with tab.expect_request("**/v1/explain"):
+            write(tab, "the parcel", "my card")
+        write(tab, "the parcel", "my card is late")
+        explained(tab)
+
+
 def test_a_pause_of_typing_is_one_request(browser, server):
     with opened(browser, server) as tab:
         settled(tab, 4)
