@@ -17,17 +17,18 @@ export class Compare {
   /** @type {Item[]} */
   #items = [];
   #visible = false;
-  #chosen = [0, 1];
+  #wish = [0, 1]; // the sentences that were chosen, also while they are not there
 
   constructor() {
     ["first", "second"].forEach((id, i) =>
       the(id).addEventListener("change", () => {
-        this.#chosen[i] = Number(the(id).value);
+        this.#wish[i] = Number(the(id).value);
         this.#draw();
       }),
     );
     the("swap").addEventListener("click", () => {
-      this.#chosen.reverse();
+      const [first, second] = this.#pair();
+      if (first !== second) this.#wish = [second, first];
       this.#draw();
     });
   }
@@ -44,27 +45,36 @@ export class Compare {
     if (visible) this.#draw();
   }
 
+  get #choices() {
+    return this.#items.map((item, i) => ({ item, i })).filter(({ item }) => !item.error);
+  }
+
+  /** The sentences to compare: those that were chosen, or others where they are not there. */
+  #pair() {
+    const there = this.#choices.map(({ i }) => i);
+    return this.#wish.map((i, nth) => (there.includes(i) ? i : there[Math.min(nth, there.length - 1)]));
+  }
+
   #draw() {
-    const choices = this.#items.map((item, i) => ({ item, i })).filter(({ item }) => !item.error);
+    const choices = this.#choices;
     the("pair").hidden = choices.length < 1;
     if (!choices.length) {
       fill(the("comparison"), h("p", { class: "empty" }, "Type two sentences, one a line."));
       return;
     }
-    const there = new Set(choices.map(({ i }) => i));
-    this.#chosen = this.#chosen.map((i, nth) => (there.has(i) ? i : choices[Math.min(nth, choices.length - 1)].i));
+    const pair = this.#pair();
     ["first", "second"].forEach((id, nth) => {
       const option = (/** @type {{item: Item, i: number}} */ { item, i }) =>
-        h("option", { value: i, selected: i === this.#chosen[nth] }, `${i + 1}  ${shortened(item.text, NAME)}`);
+        h("option", { value: i, selected: i === pair[nth] }, `${i + 1}  ${shortened(item.text, NAME)}`);
       fill(the(id), ...choices.map(option));
     });
-    const [first, second] = this.#chosen.map((i) => side(this.#items[i]));
+    const [first, second] = pair.map((i) => side(this.#items[i]));
     const values = cosines(first.vectors, second.vectors);
     const across = values[0]?.map((_, j) => values.map((row) => row[j])) ?? [];
     const best = { down: values.map(top), across: across.map(top) };
     const matches = [...best.down.map(({ value }) => value), ...best.across.map(({ value }) => value)];
     const together = matches.reduce((sum, value) => sum + value, 0) / (matches.length || 1);
-    const [i, j] = this.#chosen.map((place) => place + 1);
+    const [i, j] = pair.map((place) => place + 1);
     const cut = [first, second].some(({ left }) => left > 0);
     const caption = `Cosine of the tokens of sentence ${i}, down, with those of sentence ${j}, across`;
     const framed = (/** @type {number} */ row, /** @type {number} */ column) =>

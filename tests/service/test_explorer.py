@@ -389,6 +389,21 @@ def test_two_sentences_are_compared_token_by_token(browser, server, client):
         np.testing.assert_allclose(figures(heat), expected.T, atol=5.1e-3)
 
 
+def test_a_second_sentence_is_compared_with_the_first_once_it_is_there(browser, server):
+    """With one sentence there is nothing but itself to compare it with; that was nobody's choice."""
+    with opened(browser, server, view="compare") as tab:
+        write(tab, BANK[0])
+        expect(tab.locator("#comparison")).to_contain_text("A sentence beside itself")
+        tab.get_by_role("button", name="Swap").click()
+        write(tab, *BANK)
+        expect(tab.get_by_label("Across", exact=True)).to_have_value("1")
+        tab.get_by_label("Across", exact=True).select_option("2")
+        write(tab, *BANK[:2])
+        expect(tab.get_by_label("Across", exact=True)).to_have_value("1")
+        write(tab, *BANK)
+        expect(tab.get_by_label("Across", exact=True)).to_have_value("2")
+
+
 def test_what_is_copied_runs(browser, server, client):
     """Quotes, backslashes, the end of a here-document and other scripts stand in the sentences."""
     texts = ['it\'s "my" $HOME `card` \\ $(id)', "JSON", EMOJI]
