@@ -72,16 +72,11 @@ async function read(delay = 0) {
   } catch (error) {
     if (isAbort(error)) return;
     the("reading").textContent = the("cards").children.length ? "What is shown was read before." : "";
-    if (error.status === 401) {
-      complain(
-        inWords(error),
-        () => {
-          service.mayAskAgain();
-          read();
-        },
-        "Enter the key",
-      );
-    } else complain(inWords(error), () => read());
+    const again = () => {
+      service.mayAskAgain();
+      read();
+    };
+    complain(inWords(error), again, error.status === 401 ? "Enter the key" : undefined);
   } finally {
     if (!signal.aborted) the("cards").removeAttribute("aria-busy");
   }

@@ -176,6 +176,7 @@ class Job {
       fill(this.#state, notice("The service has not said yet what it is; try again in a moment."));
       return;
     }
+    this.service.mayAskAgain();
     const controller = new AbortController();
     this.running(controller);
     const open = this.#lines.filter(({ flaw, result }) => !flaw && !result);

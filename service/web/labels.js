@@ -80,7 +80,11 @@ export class Labels {
         if (signal.aborted) return;
         if (card.asked !== wanted) continue; // another label was chosen meanwhile
         card.asked = undefined;
-        card.fail(inWords(error), () => this.#explain([card]));
+        const again = () => {
+          this.#service.mayAskAgain();
+          this.#explain([card]);
+        };
+        card.fail(inWords(error), again);
       }
     }
   }

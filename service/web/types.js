@@ -93,10 +93,11 @@ export class Types {
     } catch (error) {
       if (isAbort(error)) return;
       this.#stale = true;
-      fill(
-        the("types-notice"),
-        notice(inWords(error), () => this.#look()),
-      );
+      const again = () => {
+        this.#service.mayAskAgain();
+        this.#look();
+      };
+      fill(the("types-notice"), notice(inWords(error), again));
     } finally {
       if (!signal.aborted) the("senses").removeAttribute("aria-busy");
     }

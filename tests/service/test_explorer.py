@@ -649,6 +649,36 @@ def test_a_key_is_asked_for_kept_in_memory_and_forgotten(browser, guarded):
         expect(field).to_have_value("")
 
 
+def test_whoever_tries_again_is_asked_for_the_key_again(browser, server, tmp_path):
+    """A key that was not at hand may be now; nobody is asked unless by what they press."""
+    no_key = answering(ApiError(401, "key_invalid", "the request has no key"))
+    rows = write_csv(tmp_path / "rows.csv", [(text, "x") for text in BANK])
+    with opened(browser, server, faults="status of 401") as tab:
+        settled(tab, 4)
+        explained(tab)
+
+        def decline_then_give(route: str, ask: Callable[[], None], notice: str, again: str) -> None:
+            tab.route(f"**/v1/{route}", no_key, times=2)
+            ask()
+            tab.get_by_role("button", name="Cancel").click()
+            expect(tab.locator(notice)).to_contain_text("The service needs an API key.")
+            tab.locator(notice).get_by_role("button", name=again).click()
+            tab.get_by_label("API key", exact=True).fill(KEY)
+            tab.keyboard.press("Enter")
+            expect(tab.locator(notice)).to_have_count(0)
+            tab.get_by_role("button", name="Forget the API key").click()
+
+        decline_then_give("explain", lambda: write(tab, "the box"), "#cards .notice", "Try again")
+        explained(tab)
+        decline_then_give("types", lambda: tab.click("#tab-types"), "#types-notice .notice", "Try again")
+        expect(tab.locator(".finding")).to_be_visible()
+        tab.click("#tab-file")
+        tab.set_input_files("#upload", rows)
+        label = tab.get_by_role("button", name="Label 3 rows")
+        decline_then_give("classify", label.click, "#job .notice", "Go on")
+        expect(tab.locator(".done")).to_contain_text("3 rows labelled.")
+
+
 def test_limits_and_many_labels(browser, guarded, tmp_path):
     """What a service takes is no more than it says: texts of a request, characters of a text, bytes of a body."""
     rows = write_csv(
