@@ -1,12 +1,12 @@
 /** One word: the row of its type, and the vector of each of its tokens in the sentences. */
 
-import { isAbort } from "./api.js";
+import { isAbort, patiently } from "./api.js";
 import { chunks } from "./batch.js";
 import { fill, h, the } from "./dom.js";
 import { cosine as shown, count, percent, whole } from "./figures.js";
 import { finding } from "./finding.js";
 import { heatmap } from "./heatmap.js";
-import { notice, sentence, words as inWords } from "./notice.js";
+import { busy, notice, sentence, words as inWords } from "./notice.js";
 import { details, scroller, table, tiles } from "./parts.js";
 import { scatter } from "./scatter.js";
 import { codePoints, fold } from "./text.js";
@@ -79,6 +79,7 @@ export class Types {
     fill(the("types-notice"));
     const word = this.#word;
     if (!word) {
+      the("senses").removeAttribute("aria-busy");
       fill(the("senses"), h("p", { class: "empty" }, "Type a word of the sentences, or choose one."));
       return;
     }
@@ -87,6 +88,7 @@ export class Types {
     the("senses").setAttribute("aria-busy", "true");
     try {
       const found = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
+      fill(the("types-notice"));
       const typed = found.get(word);
       if (typed.error) fill(the("senses"), notice(sentence(typed.error.message)));
       else this.#draw(word, uses, all.length, [typed, ...uses.map((use) => typeAt(use, found) ?? typed)]);
@@ -106,8 +108,9 @@ export class Types {
   /** Look words up. @param {string[]} words @param {AbortSignal} signal @returns {Promise<Map<string, any>>} */
   async #types(words, signal) {
     const found = new Map();
+    const waiting = (/** @type {number} */ seconds) => fill(the("types-notice"), notice(busy(seconds)));
     for (const part of chunks([...new Set(words)], this.#info)) {
-      const { results } = await this.#service.types(part, signal);
+      const { results } = await patiently(() => this.#service.types(part, signal), signal, waiting);
       part.forEach((word, i) => found.set(word, results[i].status === "ok" ? typeOf(results[i]) : results[i]));
     }
     const [one, other] = RARE.map((word) => found.get(word).pieces);

@@ -779,6 +779,30 @@ def test_errors_are_told_where_they_belong(browser, server):
         expect(tab.locator("#types-notice")).to_be_empty()
 
 
+def test_a_word_is_looked_up_again_once_the_service_has_time(browser, server):
+    busy = ApiError(429, "queue_full", "busy", headers=(("retry-after", "1"),))
+    with opened(browser, server, faults="status of 429") as tab:
+        settled(tab, 4)
+        tab.route("**/v1/types", answering(busy), times=1)
+        tab.click("#tab-types")
+        expect(tab.locator("#types-notice")).to_contain_text("It is asked again in 1 second.")
+        expect(tab.locator(".finding")).to_contain_text("“bank”")
+        expect(tab.locator("#types-notice")).to_be_empty()
+
+
+def test_no_word_is_looked_up_where_there_is_none(browser, server):
+    with opened(browser, server) as tab:
+        settled(tab, 4)
+        tab.route("**/v1/types", lambda _: None)
+        with tab.expect_request("**/v1/types"):
+            tab.click("#tab-types")
+        expect(tab.locator("#senses")).to_have_attribute("aria-busy", "true")
+        tab.fill("#word", "")
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#senses")).to_contain_text("Type a word of the sentences")
+        expect(tab.locator("#senses")).not_to_have_attribute("aria-busy", "true")
+
+
 def test_nothing_and_too_much(browser, server):
     with opened(browser, server, viewport=NARROW) as tab:
         settled(tab, 4)
