@@ -4,6 +4,7 @@
 /** @typedef {{label: string, score: number}} Score */
 /** @typedef {{code: string, message: string}} Failure */
 
+const UNREACHABLE = { code: "unreachable", message: "the service gives no answer" };
 const SINGLE_TEXT = new Set(["text_empty", "text_invalid", "text_too_long", "inference_failed"]);
 
 /** An answer that is an error, or none at all (status 0). */
@@ -116,6 +117,7 @@ export class Service {
       const response = await this.#fetch(path, body, signal);
       const answer = await response.json().catch((error) => {
         if (error.name === "AbortError") throw error;
+        if (response.ok) throw new ServiceError(0, UNREACHABLE); // the connection broke within the answer
         return {};
       });
       if (response.ok) return answer;
@@ -148,7 +150,7 @@ export class Service {
       return await fetch(path, { ...options, body: body ? JSON.stringify(body) : undefined });
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new ServiceError(0, { code: "unreachable", message: "the service gives no answer" });
+      throw new ServiceError(0, UNREACHABLE);
     }
   }
 }

@@ -751,6 +751,12 @@ def test_errors_are_told_where_they_belong(browser, server):
         settled(tab, 1)
         expect(notice).to_be_empty()
 
+        tab.route("**/v1/analyze", lambda route: route.fulfill(body='{"results": ['), times=1)
+        tab.fill("#sentences", "the card")
+        expect(notice).to_contain_text("The service gives no answer.")
+        notice.get_by_role("button", name="Try again").click()
+        settled(tab, 1)
+
         errors = [
             (
                 ApiError(503, "not_ready", "the server is about to end"),
