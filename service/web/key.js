@@ -2,6 +2,8 @@
 
 import { the } from "./dom.js";
 
+const SENT = /^[\x21-\x7e]+$/; // what a key may be made of: a header holds nothing else
+
 /**
  * Ask for a key.
  *
@@ -17,8 +19,16 @@ export function askForKey(reason) {
     let given = null;
     const submit = (/** @type {Event} */ event) => {
       event.preventDefault();
-      given = field.value.trim() || null;
-      if (given) dialog.close();
+      const key = field.value.trim();
+      if (SENT.test(key)) {
+        given = key;
+        dialog.close();
+        return;
+      }
+      refused.hidden = false;
+      refused.textContent =
+        "That is no key: it holds a character that no key has, maybe one that is not seen. Copy it again.";
+      field.select();
     };
     const cancel = () => dialog.close();
     const closed = () => {

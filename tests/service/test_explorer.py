@@ -626,6 +626,9 @@ def test_a_key_is_asked_for_kept_in_memory_and_forgotten(browser, guarded):
         tab.keyboard.press("Enter")
         expect(tab.locator("#key-refused")).to_have_text("That key does not open the service.")
         assert flaws(tab) == []
+        field.fill(f"{KEY[:8]}\u200b{KEY[8:]}")
+        tab.keyboard.press("Enter")
+        expect(tab.locator("#key-refused")).to_contain_text("maybe one that is not seen")
         field.fill(KEY)
         tab.keyboard.press("Enter")
         expect(tab.locator("#cards article")).to_have_count(1)
