@@ -3,7 +3,7 @@
 import { isAbort, patiently, pause, Service } from "./api.js";
 import { Code } from "./code.js";
 import { Compare } from "./compare.js";
-import { announce, fill, h, the } from "./dom.js";
+import { announce, fill, h, refill, the } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { count, percent, whole } from "./figures.js";
 import { File } from "./file.js";
@@ -67,7 +67,7 @@ async function read(delay = 0) {
     const started = performance.now();
     const items = await patiently(ask, signal, (seconds) => complain(busy(seconds)));
     if (reading.version !== null && reading.version !== info.version) info = await learn(signal);
-    fill(the("composer-notice"));
+    refill(the("composer-notice"), field);
     show(items, lines.length, performance.now() - started);
   } catch (error) {
     if (isAbort(error)) return;
@@ -114,7 +114,7 @@ function told(items) {
 
 /** @param {string} words @param {(() => void) | null} [again] @param {string} [name] */
 function complain(words, again = null, name = undefined) {
-  fill(the("composer-notice"), notice(words, again, name));
+  refill(the("composer-notice"), field, notice(words, again, name));
 }
 
 fill(

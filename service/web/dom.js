@@ -53,6 +53,20 @@ export function fill(element, ...children) {
 }
 
 /**
+ * Put children in the place of those an element has, as `fill` does. Where the focus was on one of those it goes to the
+ * first button that is there now, or where there is none to another element: without one it would leave the place.
+ *
+ * @param {Element} element
+ * @param {HTMLElement} otherwise Takes the focus where no button does.
+ * @param {...Child} children
+ */
+export function refill(element, otherwise, ...children) {
+  const held = element.contains(document.activeElement);
+  fill(element, ...children);
+  if (held) (element.querySelector("button") ?? otherwise).focus();
+}
+
+/**
  * Return an element of the page by its id.
  *
  * @param {string} id

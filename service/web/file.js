@@ -3,7 +3,7 @@
 import { isAbort } from "./api.js";
 import { labelled } from "./batch.js";
 import { decode, format, parse } from "./csv.js";
-import { announce, breakable, fill, h, the } from "./dom.js";
+import { announce, breakable, fill, h, refill, the } from "./dom.js";
 import { count, percent, whole } from "./figures.js";
 import { busy, notice, words as inWords } from "./notice.js";
 import { scroller, table } from "./parts.js";
@@ -204,20 +204,24 @@ class Job {
         for (const result of results) open[done++].result = result;
         advance(total - open.length + done);
       }
-      fill(this.#state);
+      this.#conclude();
+      refill(this.#state, this.#result.querySelector("button"));
       announce(`${count(total, "row")} labelled.`);
     } catch (error) {
       const words = isAbort(error) ? "Stopped." : inWords(error);
       const left = total - this.#lines.filter(({ result }) => result).length;
-      fill(
-        this.#state,
-        notice(`${words} ${count(left, "row")} left to label.`, () => this.#run(), "Go on"),
-      );
+      this.#conclude();
+      const again = notice(`${words} ${count(left, "row")} left to label.`, () => this.#run(), "Go on");
+      refill(this.#state, this.column, again);
       announce(words);
     } finally {
       this.#freeze(false);
-      if (this.#lines.some(({ result }) => result)) fill(this.#result, ...this.#summary());
     }
+  }
+
+  /** Show what was labelled, all of it or not. */
+  #conclude() {
+    if (this.#lines.some(({ result }) => result)) refill(this.#result, this.column, ...this.#summary());
   }
 
   /** @param {boolean} frozen */

@@ -1,7 +1,7 @@
 /** A card for each sentence: its label, every score, its tokens, and what each of them contributed. */
 
 import { patiently } from "./api.js";
-import { breakable, fill, h, the } from "./dom.js";
+import { breakable, fill, h, refill, the } from "./dom.js";
 import { count, percent, signed, whole } from "./figures.js";
 import { notice, sentence, words as inWords } from "./notice.js";
 import { scroller, table } from "./parts.js";
@@ -102,6 +102,7 @@ class Card {
   #chips = /** @type {Map<number, {chip: HTMLElement, figure: HTMLElement}>} */ (new Map());
   #scores = h("div");
   #notice = h("div");
+  #select = /** @type {any} */ (null);
   #table = h("div");
   #about = h("p", { class: "soft about" });
   #all = false;
@@ -204,12 +205,12 @@ class Card {
   #aside(explain) {
     const { item } = this;
     const id = `explained-${this.#place + 1}`;
-    const select = h(
+    this.#select = h(
       "select",
       {
         id,
         onchange: () => {
-          this.wanted = select.value === "" ? null : JSON.parse(select.value);
+          this.wanted = this.#select.value === "" ? null : JSON.parse(this.#select.value);
           this.#explanation = null;
           this.#write();
           explain(this);
@@ -223,7 +224,7 @@ class Card {
       { class: "aside" },
       this.#scores,
       h("label", { class: "explained", for: id }, "Importance for"),
-      select,
+      this.#select,
     );
   }
 
@@ -278,7 +279,7 @@ class Card {
       return;
     }
     this.#explanation = explanation;
-    fill(this.#notice);
+    refill(this.#notice, this.#select);
     this.#write();
   }
 
@@ -289,7 +290,7 @@ class Card {
 
   /** @param {string} words @param {(() => void) | null} [again] */
   fail(words, again = null) {
-    fill(this.#notice, notice(words, again));
+    refill(this.#notice, this.#select, notice(words, again));
   }
 
   #write() {

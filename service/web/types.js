@@ -2,7 +2,7 @@
 
 import { isAbort, patiently } from "./api.js";
 import { chunks } from "./batch.js";
-import { fill, h, the } from "./dom.js";
+import { fill, h, refill, the } from "./dom.js";
 import { cosine as shown, count, percent, whole } from "./figures.js";
 import { finding } from "./finding.js";
 import { heatmap } from "./heatmap.js";
@@ -76,9 +76,9 @@ export class Types {
     const { signal } = this.#asking;
     this.#stale = false;
     this.#suggest();
-    fill(the("types-notice"));
     const word = this.#word;
     if (!word) {
+      refill(the("types-notice"), the("word"));
       the("senses").removeAttribute("aria-busy");
       fill(the("senses"), h("p", { class: "empty" }, "Type a word of the sentences, or choose one."));
       return;
@@ -88,7 +88,7 @@ export class Types {
     the("senses").setAttribute("aria-busy", "true");
     try {
       const found = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
-      fill(the("types-notice"));
+      refill(the("types-notice"), the("word"));
       const typed = found.get(word);
       if (typed.error) fill(the("senses"), notice(sentence(typed.error.message)));
       else this.#draw(word, uses, all.length, [typed, ...uses.map((use) => typeAt(use, found) ?? typed)]);
@@ -99,7 +99,7 @@ export class Types {
         this.#service.mayAskAgain();
         this.#look();
       };
-      fill(the("types-notice"), notice(inWords(error), again));
+      refill(the("types-notice"), the("word"), notice(inWords(error), again));
     } finally {
       if (!signal.aborted) the("senses").removeAttribute("aria-busy");
     }
@@ -108,7 +108,7 @@ export class Types {
   /** Look words up. @param {string[]} words @param {AbortSignal} signal @returns {Promise<Map<string, any>>} */
   async #types(words, signal) {
     const found = new Map();
-    const waiting = (/** @type {number} */ seconds) => fill(the("types-notice"), notice(busy(seconds)));
+    const waiting = (/** @type {number} */ seconds) => refill(the("types-notice"), the("word"), notice(busy(seconds)));
     for (const part of chunks([...new Set(words)], this.#info)) {
       const { results } = await patiently(() => this.#service.types(part, signal), signal, waiting);
       part.forEach((word, i) => found.set(word, results[i].status === "ok" ? typeOf(results[i]) : results[i]));
@@ -120,15 +120,15 @@ export class Types {
   }
 
   #suggest() {
-    const buttons = shared(this.#items).map(({ word, places }) =>
-      h(
-        "button",
-        { type: "button", "aria-pressed": String(fold(word) === fold(this.#word)), onclick: () => this.pick(word) },
-        word,
-        h("small", {}, ` ${places}`),
-      ),
-    );
-    fill(the("words"), ...buttons);
+    const list = the("words");
+    const buttons = shared(this.#items).map(({ word, places }) => {
+      const pressed = String(fold(word) === fold(this.#word));
+      const look = { type: "button", value: word, "aria-pressed": pressed, onclick: () => this.pick(word) };
+      return h("button", look, word, h("small", {}, ` ${places}`));
+    });
+    const held = list.contains(document.activeElement) ? document.activeElement.value : null;
+    fill(list, ...buttons);
+    if (held !== null) (buttons.find(({ value }) => value === held) ?? the("word")).focus();
   }
 
   /** @param {string} word @param {Use[]} uses @param {number} total @param {Type[]} types */

@@ -560,9 +560,13 @@ def test_a_file_goes_on_where_an_error_stopped_it(browser, server, tmp_path):
         expect(tab.locator("#job .notice")).to_contain_text(
             "The service is not ready: the server is about to end. 36 rows left to label."
         )
-        tab.get_by_role("button", name="Go on").click()
+        go_on = tab.get_by_role("button", name="Go on")
+        expect(go_on).to_be_focused()
+        go_on.click()
+        expect(tab.get_by_role("button", name="Stop")).to_be_focused()
         expect(tab.locator(".progress")).to_contain_text("The service is busy. It is asked again in 1 second.")
         expect(tab.locator(".done")).to_contain_text("100 rows labelled.")
+        expect(tab.get_by_role("button", name="Download as CSV")).to_be_focused()
     assert asked == [64, 36, 36, 36]
 
 
@@ -753,6 +757,7 @@ def test_errors_are_told_where_they_belong(browser, server):
         notice.get_by_role("button", name="Try again").click()
         settled(tab, 1)
         expect(notice).to_be_empty()
+        expect(tab.locator("#sentences")).to_be_focused()
 
         tab.route("**/v1/analyze", lambda route: route.fulfill(body='{"results": ['), times=1)
         tab.fill("#sentences", "the card")
@@ -781,11 +786,17 @@ def test_errors_are_told_where_they_belong(browser, server):
         expect(tab.locator("article .notice")).to_contain_text("The service is not ready")
         tab.locator("article .notice").get_by_role("button", name="Try again").click()
         explained(tab)
-        tab.route("**/v1/types", answering(errors[0][0]), times=1)
+        expect(tab.get_by_label("Importance for")).to_be_focused()
+        tab.route("**/v1/types", answering(errors[0][0]), times=2)
         tab.click("#tab-types")
         expect(tab.locator("#types-notice")).to_contain_text("The service is not ready")
-        tab.locator("#types-notice").get_by_role("button", name="Try again").click()
+        again = tab.locator("#types-notice").get_by_role("button", name="Try again")
+        with tab.expect_response("**/v1/types"):
+            again.click()
+        expect(again).to_be_focused()
+        again.click()
         expect(tab.locator("#types-notice")).to_be_empty()
+        expect(tab.locator("#word")).to_be_focused()
 
 
 def test_a_word_is_looked_up_again_once_the_service_has_time(browser, server):
@@ -871,6 +882,17 @@ def test_the_page_is_used_by_keyboard_alone(browser, server):
         press("Tab")
         press("Tab")
         expect(tab.get_by_role("button", name="CSV file")).to_be_focused()
+
+
+def test_a_word_that_is_pressed_keeps_the_focus(browser, server):
+    with opened(browser, server, view="types") as tab:
+        write(tab, *BANK)
+        word = tab.locator("#words button", has_text="card")
+        expect(word).to_have_attribute("aria-pressed", "false")
+        word.click()
+        expect(tab.locator(".finding")).to_contain_text("“card”")
+        expect(word).to_have_attribute("aria-pressed", "true")
+        expect(word).to_be_focused()
 
 
 def test_a_screen_reader_hears_the_labels_once(browser, server):
