@@ -59,6 +59,7 @@ async function copy(name) {
     done = document.execCommand("copy");
   }
   button.textContent = done ? "Copied" : "Selected";
-  announce(done ? "Copied." : "Selected: copy it with the keyboard.");
+  const title = the(`${name}-title`).textContent; // two in a row are to be heard as two
+  announce(`${title} is ${done ? "copied" : "selected: copy it with the keyboard"}.`);
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }

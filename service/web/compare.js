@@ -1,6 +1,6 @@
 /** Two sentences, token by token. */
 
-import { fill, h, the } from "./dom.js";
+import { announce, fill, h, the } from "./dom.js";
 import { cosine as shown, whole } from "./figures.js";
 import { heatmap } from "./heatmap.js";
 import { details, table, tiles } from "./parts.js";
@@ -23,13 +23,13 @@ export class Compare {
     ["first", "second"].forEach((id, i) =>
       the(id).addEventListener("change", () => {
         this.#wish[i] = Number(the(id).value);
-        this.#draw();
+        announce(this.#draw());
       }),
     );
     the("swap").addEventListener("click", () => {
       const [first, second] = this.#pair();
       if (first !== second) this.#wish = [second, first];
-      this.#draw();
+      announce(this.#draw());
     });
   }
 
@@ -55,12 +55,13 @@ export class Compare {
     return this.#wish.map((i, nth) => (there.includes(i) ? i : there[Math.min(nth, there.length - 1)]));
   }
 
+  /** Show the two, and return what a screen reader says of them. */
   #draw() {
     const choices = this.#choices;
     the("pair").hidden = choices.length < 1;
     if (!choices.length) {
       fill(the("comparison"), h("p", { class: "empty" }, "Type two sentences, one a line."));
-      return;
+      return "";
     }
     const pair = this.#pair();
     ["first", "second"].forEach((id, nth) => {
@@ -74,6 +75,7 @@ export class Compare {
     const best = { down: values.map(top), across: across.map(top) };
     const matches = [...best.down.map(({ value }) => value), ...best.across.map(({ value }) => value)];
     const together = matches.reduce((sum, value) => sum + value, 0) / (matches.length || 1);
+    const alike = { sentences: shown(cosine(first.whole, second.whole)), tokens: shown(together) };
     const [i, j] = pair.map((place) => place + 1);
     const cut = [first, second].some(({ left }) => left > 0);
     const caption = `Cosine of the tokens of sentence ${i}, down, with those of sentence ${j}, across`;
@@ -84,10 +86,10 @@ export class Compare {
       tiles([
         [
           "The sentences",
-          shown(cosine(first.whole, second.whole)),
+          alike.sentences,
           "cosine of their embeddings, the means over all tokens",
         ],
-        ["Their tokens", shown(together), `mean cosine of the ${whole(matches.length)} best matches, both ways`],
+        ["Their tokens", alike.tokens, `mean cosine of the ${whole(matches.length)} best matches, both ways`],
       ]),
       i === j && h("p", { class: "soft" }, "A sentence beside itself: every token finds itself."),
       cut && h("p", { class: "soft" }, `Of a longer sentence the first ${MOST} tokens are compared.`),
@@ -100,6 +102,7 @@ export class Compare {
       ),
       h("p", { class: "soft" }, OWN_TOKENS),
     );
+    return `Sentences ${i} and ${j}: cosine ${alike.sentences}, of their tokens ${alike.tokens}.`;
   }
 }
 

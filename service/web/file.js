@@ -206,7 +206,7 @@ class Job {
       }
       this.#conclude();
       refill(this.#state, this.#result.querySelector("button"));
-      announce(`${count(total, "row")} labelled.`);
+      announce(this.#told());
     } catch (error) {
       const words = isAbort(error) ? "Stopped." : inWords(error);
       const left = total - this.#lines.filter(({ result }) => result).length;
@@ -230,20 +230,25 @@ class Job {
     this.button.disabled = frozen || this.#lines.every(({ flaw, result }) => flaw || result);
   }
 
+  /** How many rows were labelled, and how many were not although it was tried. */
+  #told() {
+    const done = this.#lines.filter(({ result }) => result?.status === "ok").length;
+    const failed = this.#lines.filter(({ result, flaw }) => flaw || result?.status === "error").length;
+    return `${count(done, "row")} labelled${failed ? `, ${whole(failed)} without an answer` : ""}.`;
+  }
+
   #summary() {
     const labels = new Map();
-    let failed = 0;
-    for (const { result, flaw } of this.#lines) {
-      if (flaw || result?.status === "error") failed++;
-      else if (result) labels.set(result.label ?? "(no label)", (labels.get(result.label ?? "(no label)") ?? 0) + 1);
+    for (const { result } of this.#lines) {
+      if (result?.status !== "ok") continue;
+      labels.set(result.label ?? "(no label)", (labels.get(result.label ?? "(no label)") ?? 0) + 1);
     }
     const most = Math.max(...labels.values());
     const ranked = [...labels].sort((one, other) => other[1] - one[1]);
-    const done = ranked.reduce((sum, [, rows]) => sum + rows, 0);
     const save = () => download(this.#labelledName(), this.written());
     const versions = [...this.#versions].join(", ");
     const said = [
-      `${count(done, "row")} labelled${failed ? `, ${whole(failed)} without an answer` : ""}.`,
+      this.#told(),
       this.#versions.size > 1 && `The model changed meanwhile: versions ${versions}.`,
     ];
     return [

@@ -2,7 +2,7 @@
 
 import { isAbort, patiently } from "./api.js";
 import { chunks } from "./batch.js";
-import { fill, h, refill, the } from "./dom.js";
+import { announce, fill, h, refill, the } from "./dom.js";
 import { cosine as shown, count, percent, whole } from "./figures.js";
 import { finding } from "./finding.js";
 import { heatmap } from "./heatmap.js";
@@ -32,6 +32,7 @@ export class Types {
   #word = "";
   #visible = false;
   #stale = true;
+  #aloud = false; // a word was chosen: what comes of it is said
   #asking = new AbortController();
   #others = false;
   #withType = true;
@@ -51,7 +52,7 @@ export class Types {
     if (word.trim() === this.#word && !this.#stale) return;
     this.#word = word.trim();
     the("word").value = this.#word;
-    this.#stale = true;
+    this.#stale = this.#aloud = true;
     if (this.#visible) this.#look();
   }
 
@@ -90,8 +91,12 @@ export class Types {
       const found = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
       refill(the("types-notice"), the("word"));
       const typed = found.get(word);
-      if (typed.error) fill(the("senses"), notice(sentence(typed.error.message)));
-      else this.#draw(word, uses, all.length, [typed, ...uses.map((use) => typeAt(use, found) ?? typed)]);
+      const told = typed.error
+        ? sentence(typed.error.message)
+        : this.#draw(word, uses, all.length, [typed, ...uses.map((use) => typeAt(use, found) ?? typed)]);
+      if (typed.error) fill(the("senses"), notice(told));
+      if (this.#aloud) announce(told);
+      this.#aloud = false;
     } catch (error) {
       if (isAbort(error)) return;
       this.#stale = true;
@@ -131,7 +136,14 @@ export class Types {
     if (held !== null) (buttons.find(({ value }) => value === held) ?? the("word")).focus();
   }
 
-  /** @param {string} word @param {Use[]} uses @param {number} total @param {Type[]} types */
+  /**
+   * Show what was found, and return it in words.
+   *
+   * @param {string} word
+   * @param {Use[]} uses
+   * @param {number} total
+   * @param {Type[]} types
+   */
   #draw(word, uses, total, types) {
     const between = {
       types: cosines(types.map(({ row }) => row)),
@@ -141,10 +153,11 @@ export class Types {
     const heads = [{ name: "type" }, ...uses.map((use) => ({ name: use.name, note: around(use, 1) }))];
     const across = heads.map(({ name }) => ({ name }));
     const places = h("ol", { class: "uses" }, ...uses.map(context));
+    const told = finding(word, types[0], between.types, between.tokens);
     const alike = heatmap(`Cosine between the vectors of “${word}”`, heads, across, cosines(everything));
     fill(
       the("senses"),
-      h("p", { class: "finding" }, finding(word, types[0], between.types, between.tokens)),
+      h("p", { class: "finding" }, told),
       uses.length > 0 && measures(uses, spread(between.types), spread(between.tokens)),
       total > uses.length && h("p", { class: "soft" }, `Of ${whole(total)} places the first ${uses.length} are shown.`),
       uses.length > MANY ? scroller(`Where “${word}” stands`, places) : places,
@@ -156,6 +169,7 @@ export class Types {
           this.#picture(word, uses, types[0]),
         ),
     );
+    return told;
   }
 
   /** @param {string} word @param {Use[]} uses @param {Type} type */

@@ -910,6 +910,33 @@ def test_a_screen_reader_hears_the_labels_once(browser, server):
         assert tab.evaluate("window.told") == 1
 
 
+def test_a_screen_reader_hears_what_was_chosen(browser, server, tmp_path):
+    rows = write_csv(tmp_path / "rows.csv", [("the box", "x"), ("", "x"), ("my card", "x")])
+    with opened(browser, server, view="types", permissions=["clipboard-write"]) as tab:
+        told = tab.get_by_role("status")
+        write(tab, *BANK)
+        tab.locator("#words button", has_text="card").click()
+        expect(told).to_have_text(re.compile("^“card” has one type row, the same at all 3 places"))
+
+        tab.click("#tab-compare")
+        tab.get_by_label("Across", exact=True).select_option("2")
+        expect(told).to_have_text(re.compile(r"^Sentences 1 and 3: cosine 0\.\d+, of their tokens 0\.\d+\.$"))
+        figures_ = tab.locator("#comparison .tiles dd").all_inner_texts()
+        assert [text.split()[0] for text in figures_] == re.findall(r"0\.\d+", told.inner_text())
+        tab.get_by_role("button", name="Swap").click()
+        expect(told).to_have_text(re.compile("^Sentences 3 and 1"))
+
+        tab.click("#tab-code")
+        for name in ("curl", "Python"):
+            tab.get_by_role("button", name=f"Copy as {name}").click()
+            expect(told).to_have_text(f"{name} is copied.")
+
+        tab.click("#tab-file")
+        tab.set_input_files("#upload", rows)
+        tab.get_by_role("button", name="Label 3 rows").click()
+        expect(told).to_have_text("2 rows labelled, 1 without an answer.")
+
+
 def test_what_is_typed_stays_out_of_the_address(browser, server):
     with opened(browser, server) as tab:
         write(tab, "the secret order")
