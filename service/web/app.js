@@ -19,6 +19,7 @@ import { Types } from "./types.js";
 /** @typedef {import("./reading.js").Item} Item */
 
 const TYPING_ENDS = 250; // milliseconds after the last key
+const SETTLES = 1000; // milliseconds until another model is asked to read all: servers may not change together
 const MOST = 50; // sentences that are read as they are typed
 const TOLD = 3; // labels that are said aloud
 
@@ -28,12 +29,16 @@ const service = new Service(async (reason) => {
   return key;
 });
 const reading = new Reading(service);
-const labels = new Labels(service, (word) => {
-  types.pick(word);
-  views.choose("types");
-  the("tab-types").focus();
-});
-const types = new Types(service);
+const labels = new Labels(
+  service,
+  (word) => {
+    types.pick(word);
+    views.choose("types");
+    the("tab-types").focus();
+  },
+  readAgain,
+);
+const types = new Types(service, readAgain);
 const compare = new Compare();
 const file = new File(service);
 const code = new Code(service, () => the("word").value.trim());
@@ -80,6 +85,13 @@ async function read(delay = 0) {
   } finally {
     if (!signal.aborted) the("cards").removeAttribute("aria-busy");
   }
+}
+
+/** Forget what a model said that no longer answers, and read all with the one that does. */
+function readAgain() {
+  reading.forget();
+  info = null;
+  read(SETTLES);
 }
 
 /** Ask what the model is. @param {AbortSignal} signal */

@@ -18,6 +18,7 @@ const SPACE = "␣"; // shown for a token that is the space before a word, or a 
 export class Labels {
   #service;
   #pick;
+  #outdated;
   /** @type {Card[]} */
   #cards = [];
   #asking = new AbortController();
@@ -26,10 +27,12 @@ export class Labels {
   /**
    * @param {import("./api.js").Service} service
    * @param {(word: string) => void} pick Is told the word of a token that was chosen.
+   * @param {() => void} outdated Is called where another model answers than the one that read the sentences.
    */
-  constructor(service, pick) {
+  constructor(service, pick, outdated) {
     this.#service = service;
     this.#pick = pick;
+    this.#outdated = outdated;
     the("under").addEventListener("change", () => this.#cards.forEach((card) => card.writeUnder()));
   }
 
@@ -72,7 +75,12 @@ export class Labels {
         const { item } = card;
         if (!item.explained.has(wanted)) {
           const ask = () => this.#service.explain(item.text, wanted, signal);
-          const { results } = await patiently(ask, signal, () => card.fail("The service is busy; importance follows."));
+          const waiting = () => card.fail("The service is busy; importance follows.");
+          const { results, model } = await patiently(ask, signal, waiting);
+          if (model && model.version !== item.version) {
+            this.#outdated();
+            return;
+          }
           item.explained.set(wanted, results[0]);
         }
         if (card.wanted === wanted) card.explain(item.explained.get(wanted));

@@ -10,6 +10,7 @@ import { rows } from "./vectors.js";
 /**
  * @typedef {object} Item
  * @property {string} text
+ * @property {string | null} version Of the model that read it.
  * @property {{code: string, message: string} | null} error Instead of all that follows.
  * @property {string | null} label Null where no label reaches its threshold.
  * @property {Score[]} given The labels that the model gives.
@@ -56,6 +57,12 @@ export class Reading {
     }
   }
 
+  /** Know nothing any more: another model answers by now. */
+  forget() {
+    this.#known.clear();
+    this.version = null;
+  }
+
   async #ask(/** @type {string[]} */ texts, /** @type {any} */ info, /** @type {AbortSignal} */ signal) {
     const withholds = info.thresholds || info.problem_type === "multi_label";
     /** @type {Item[]} */
@@ -65,12 +72,13 @@ export class Reading {
         this.#service.analyze(part, signal),
         withholds ? this.#service.classify(part, { threshold: 0 }, signal) : null, // the labels that it does not give
       ]);
-      if (analysis.model && analysis.model.version !== this.version) {
+      const version = analysis.model?.version ?? null;
+      if (version !== null && version !== this.version) {
         this.#known.clear();
-        this.version = analysis.model.version;
+        this.version = version;
         if (items.length) return this.#ask(texts, info, signal); // what came before is of the other one
       }
-      items.push(...part.map((text, i) => itemOf(text, analysis.results[i], all?.results[i])));
+      items.push(...part.map((text, i) => itemOf(text, version, analysis.results[i], all?.results[i])));
     }
     return items;
   }
@@ -84,14 +92,15 @@ export class Reading {
   }
 }
 
-/** @param {string} text @param {any} result @param {any} all @returns {Item} */
-function itemOf(text, result, all) {
+/** @param {string} text @param {string | null} version @param {any} result @param {any} all @returns {Item} */
+function itemOf(text, version, result, all) {
   if (result.status !== "ok") {
     const nothing = { label: null, given: [], scores: [], tokenCount: 0, truncated: false, tokens: [], vectors: [] };
-    return { text, error: result.error, ...nothing, words: [], explained: new Map() };
+    return { text, version, error: result.error, ...nothing, words: [], explained: new Map() };
   }
   return {
     text,
+    version,
     error: null,
     label: result.label,
     given: result.scores,

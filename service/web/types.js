@@ -26,6 +26,7 @@ const RARE = ["🧿", "龘"];
 
 export class Types {
   #service;
+  #outdated;
   /** @type {Item[] | null} */
   #items = null; // nothing was read yet
   #info = /** @type {any} */ (null);
@@ -37,9 +38,13 @@ export class Types {
   #others = false;
   #withType = true;
 
-  /** @param {import("./api.js").Service} service */
-  constructor(service) {
+  /**
+   * @param {import("./api.js").Service} service
+   * @param {() => void} outdated Is called where another model answers than the one that read the sentences.
+   */
+  constructor(service, outdated) {
     this.#service = service;
+    this.#outdated = outdated;
     the("pick").addEventListener("submit", (/** @type {Event} */ event) => {
       event.preventDefault();
       this.pick(the("word").value);
@@ -88,7 +93,13 @@ export class Types {
     const uses = all.slice(0, MOST_USES);
     the("senses").setAttribute("aria-busy", "true");
     try {
-      const found = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
+      const { found, versions } = await this.#types([word, ...uses.flatMap(spellings), ...RARE], signal);
+      for (const { version } of this.#items) if (version !== null) versions.add(version);
+      if (versions.size > 1) {
+        this.#stale = true;
+        this.#outdated();
+        return;
+      }
       refill(the("types-notice"), the("word"));
       const typed = found.get(word);
       const told = typed.error
@@ -110,18 +121,26 @@ export class Types {
     }
   }
 
-  /** Look words up. @param {string[]} words @param {AbortSignal} signal @returns {Promise<Map<string, any>>} */
+  /**
+   * Look words up.
+   *
+   * @param {string[]} words
+   * @param {AbortSignal} signal
+   * @returns {Promise<{found: Map<string, any>, versions: Set<string>}>} `versions`: of the models that answered
+   */
   async #types(words, signal) {
     const found = new Map();
+    const versions = new Set();
     const waiting = (/** @type {number} */ seconds) => refill(the("types-notice"), the("word"), notice(busy(seconds)));
     for (const part of chunks([...new Set(words)], this.#info)) {
-      const { results } = await patiently(() => this.#service.types(part, signal), signal, waiting);
+      const { results, model } = await patiently(() => this.#service.types(part, signal), signal, waiting);
+      if (model) versions.add(model.version);
       part.forEach((word, i) => found.set(word, results[i].status === "ok" ? typeOf(results[i]) : results[i]));
     }
     const [one, other] = RARE.map((word) => found.get(word).pieces);
     const unknown = one?.length === 1 && other?.length === 1 && one[0].id === other[0].id ? one[0].id : null;
     for (const type of found.values()) type.unknown = (type.pieces ?? []).some(({ id }) => id === unknown);
-    return found;
+    return { found, versions };
   }
 
   #suggest() {

@@ -746,6 +746,26 @@ def test_another_model_is_taken_note_of(browser, guarded, tmp_path):
         assert all(one != two for one, two in zip(before, after, strict=False))
 
 
+@pytest.mark.parametrize(("route", "view", "shown"), [("explain", "labels", ".about"), ("types", "types", ".finding")])
+def test_answers_of_two_models_are_not_shown_together(browser, server, route, view, shown):
+    """Vectors of one beside type rows or importance of another would mean nothing: the sentences are read again."""
+
+    def of_another_model(held: Any) -> None:
+        answer = held.fetch().json()
+        answer["model"]["version"] = "another"
+        held.fulfill(json=answer)
+
+    read: list[str] = []
+    with opened(browser, server, view="file") as tab:
+        tab.on("request", lambda request: request.url.endswith(("/analyze", "/info")) and read.append(request.url))
+        write(tab, *BANK)
+        read.clear()
+        tab.route(f"**/v1/{route}", of_another_model, times=1)
+        tab.click(f"#tab-{view}")
+        expect(tab.locator(shown).first).to_have_text(re.compile("[a-z]"))
+    assert sorted(read) == [f"{server}/v1/analyze", f"{server}/v1/info"]
+
+
 def test_errors_are_told_where_they_belong(browser, server):
     with opened(browser, server, faults="status of (429|503|504|500)|ERR_INTERNET_DISCONNECTED") as tab:
         settled(tab, 4)
