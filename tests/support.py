@@ -1,4 +1,4 @@
-"""What tests need in more than one place: small real models, servers and commands."""
+"""What tests need in more than one place: small real models, servers and commands, and how colours are told apart."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -203,3 +206,10 @@ def scale_a_matrix(graph: Path, factor: float = 0.5) -> None:
     values = onnx.numpy_helper.to_array(steps) * factor
     steps.CopyFrom(onnx.numpy_helper.from_array(values.astype("float32"), steps.name))
     onnx.save(model, graph)
+
+
+def contrast(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the contrast ratio of WCAG 2.2 of two colours, shape (3,) each, from 0 to 1."""
+    linear = [np.where(one <= 0.04045, one / 12.92, ((one + 0.055) / 1.055) ** 2.4) for one in (first, second)]
+    darker, lighter = sorted(float(one @ [0.2126, 0.7152, 0.0722]) for one in linear)
+    return (lighter + 0.05) / (darker + 0.05)

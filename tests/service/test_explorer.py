@@ -21,7 +21,7 @@ import pytest
 
 from service.errors import ApiError
 from service.schema import InfoAnswer
-from tests.support import make_base, manifest_of, serving, until, with_another_temperature, write_csv
+from tests.support import contrast, make_base, manifest_of, serving, until, with_another_temperature, write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -141,6 +141,11 @@ def flaws(tab: Any) -> list[tuple[str, str]]:
     return [(flaw["id"], flaw["nodes"][0]["html"]) for flaw in found]
 
 
+def channels(colour: str) -> np.ndarray:
+    """Read a colour as a browser computes it, such as rgb(132, 141, 151)."""
+    return np.array([int(value) / 255 for value in re.findall(r"\d+", colour)[:3]])
+
+
 def answering(error: ApiError) -> Callable[[Any], None]:
     """Return what gives the browser an error, as the service itself words it."""
     reply = error.reply("request-id")
@@ -172,6 +177,21 @@ def test_every_view_is_accessible_and_fits(browser, server, tmp_path, viewport, 
         tab.evaluate(f"{every}.forEach((part) => {{ part.hidden = false; part.open = true; }})")
         assert flaws(tab) == []
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_edge_of_a_field_is_seen(browser, server, scheme):
+    """A field has nothing but its edge to be seen by; axe-core looks at text alone."""
+    with opened(browser, server, color_scheme=scheme) as tab:
+        fields = tab.locator("textarea, select, input[type=text], input[type=password], .drop")
+        edges = fields.evaluate_all(
+            """all => all.map((field) => [field.id, getComputedStyle(field).borderTopColor,
+                getComputedStyle(document.body).backgroundColor, getComputedStyle(field).backgroundColor])"""
+        )
+        assert {"sentences", "word", "first", "route", "key", "drop"} <= {name for name, *_ in edges}
+        for name, edge, *surfaces in edges:
+            for surface in surfaces:
+                assert "rgba" in surface or contrast(channels(edge), channels(surface)) >= 3, name
 
 
 def test_labels_and_importance_are_those_of_the_service(browser, server, client):

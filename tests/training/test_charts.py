@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, contrast
 from training import charts
 
 READABLE = 4.5  # least contrast of small text, WCAG 2.2, 1.4.3
@@ -22,13 +22,6 @@ def themes():
 def channels(colour):
     digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
     return np.array([int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)])
-
-
-def contrast(first, second):
-    """Return the contrast ratio of WCAG 2.2 of two colours, shape (3,) each."""
-    linear = [np.where(one <= 0.04045, one / 12.92, ((one + 0.055) / 1.055) ** 2.4) for one in (first, second)]
-    darker, lighter = sorted(float(one @ [0.2126, 0.7152, 0.0722]) for one in linear)
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
