@@ -110,7 +110,10 @@ function show(items, lines, took) {
   labels.show(items, info);
   types.show(items, info);
   compare.show(items);
-  code.show(items.map(({ text }) => text));
+  code.show(
+    items.map(({ text }) => text),
+    info,
+  );
   announce(told(items));
 }
 

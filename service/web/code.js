@@ -1,6 +1,8 @@
 /** The requests of the page as commands to copy. */
 
+import { chunks } from "./batch.js";
 import { announce, the } from "./dom.js";
+import { count, whole } from "./figures.js";
 import { curl, KEY_VARIABLE, python } from "./snippets.js";
 
 const BODIES = {
@@ -13,6 +15,7 @@ const BODIES = {
 export class Code {
   /** @type {string[]} */
   #texts = [];
+  #info = /** @type {any} */ (null);
   #service;
   #word;
 
@@ -27,20 +30,33 @@ export class Code {
     for (const name of ["curl", "python"]) the(`copy-${name}`).addEventListener("click", () => copy(name));
   }
 
-  /** @param {string[]} texts */
-  show(texts) {
+  /** @param {string[]} texts @param {any} info What one request may hold. */
+  show(texts, info) {
     this.#texts = texts;
+    this.#info = info;
     this.write();
   }
 
   write() {
     const route = /** @type {keyof typeof BODIES} */ (the("route").value);
-    const inputs = route === "types" ? [this.#word() || "word"] : this.#texts.length ? this.#texts : ["A sentence."];
+    const inputs = this.#inputs(route);
     const { keyed } = this.#service;
     const request = { url: `${location.origin}/v1/${route}`, body: { inputs, ...BODIES[route] }, keyed };
     the("curl").textContent = curl(request);
     the("python").textContent = python(request);
+    const all = count(this.#texts.length, "sentence");
+    const part = `${inputs.length > 1 ? `first ${whole(inputs.length)}` : "first"} of ${all}`;
+    const partly = route !== "types" && inputs.length < this.#texts.length;
+    the("code-part").textContent = partly ? ` They hold the ${part}: the others need requests of their own.` : "";
     the("code-key").textContent = keyed ? ` They read your API key from the variable ${KEY_VARIABLE}.` : "";
+  }
+
+  /** What the page itself would send in one request. @param {keyof typeof BODIES} route */
+  #inputs(route) {
+    if (route === "types") return [this.#word() || "word"];
+    if (!this.#texts.length) return ["A sentence."];
+    // Explained is one sentence at a time: it is read as often as it has tokens.
+    return route === "explain" ? this.#texts.slice(0, 1) : chunks(this.#texts, this.#info)[0];
   }
 }
 

@@ -427,7 +427,11 @@ def test_a_second_sentence_is_compared_with_the_first_once_it_is_there(browser, 
 def test_what_is_copied_runs(browser, server, client):
     """Quotes, backslashes, the end of a here-document and other scripts stand in the sentences."""
     texts = ['it\'s "my" $HOME `card` \\ $(id)', "JSON", EMOJI]
-    bodies = {"classify": {"inputs": texts, "top_k": 3}, "explain": {"inputs": texts}, "types": {"inputs": ["bank"]}}
+    bodies = {
+        "classify": {"inputs": texts, "top_k": 3},
+        "explain": {"inputs": texts[:1]},
+        "types": {"inputs": ["bank"]},
+    }
     with opened(browser, server, view="code", permissions=["clipboard-read", "clipboard-write"]) as tab:
         write(tab, *texts)
         for route, body in bodies.items():
@@ -716,6 +720,15 @@ def test_limits_and_many_labels(browser, guarded, tmp_path):
         tab.get_by_label("API key", exact=True).fill(KEY)
         tab.keyboard.press("Enter")
         settled(tab, 4)  # in two requests
+        tab.click("#tab-code")
+        for route, length, said in (("classify", 3, "first 3 of 4"), ("explain", 1, "first of 4")):
+            tab.select_option("#route", route)
+            (sent,) = re.findall(r"'JSON'\n(.*)\nJSON", tab.locator("#curl").text_content(), re.DOTALL)
+            assert len(json.loads(sent)["inputs"]) == length
+            expect(tab.locator("#code-part")).to_contain_text(f"They hold the {said} sentences")
+        tab.select_option("#route", "types")
+        expect(tab.locator("#code-part")).to_be_empty()
+        tab.click("#tab-labels")
         write(tab, "the box", "x" * 301)
         first, second = tab.locator("#cards article").all()
         assert first.locator(".scores li").count() == 5
