@@ -159,7 +159,11 @@ the("key-forget").addEventListener("click", () => {
 field.addEventListener("input", () => read(TYPING_ENDS));
 
 // A file that misses its place is not to take the page's.
-for (const name of ["dragover", "drop"]) document.addEventListener(name, (event) => event.preventDefault());
+for (const name of ["dragover", "drop"]) {
+  document.addEventListener(name, (/** @type {any} */ event) => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+  });
+}
 
 // A browser that comes back to the page may have kept what was typed.
 if (!field.value) field.value = EXAMPLES[0].text;

@@ -892,6 +892,19 @@ def test_nothing_and_too_much(browser, server):
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 
 
+def test_text_may_be_dropped_where_a_file_may_not(browser, server):
+    """A file beside its place would be opened over the page; a text is for the field."""
+    drop = """(field, kind) => { const dataTransfer = new DataTransfer();
+        if (kind === "text") dataTransfer.setData("text/plain", "the box");
+        else dataTransfer.items.add(new File(["text"], "rows.csv"));
+        return ["dragover", "drop"].map((name) =>
+            field.dispatchEvent(new DragEvent(name, { dataTransfer, bubbles: true, cancelable: true }))); }"""
+    with opened(browser, server) as tab:
+        field = tab.locator("#sentences")
+        assert field.evaluate(drop, "text") == [True, True], "the browser may do with it what it does"
+        assert field.evaluate(drop, "file") == [False, False]
+
+
 def test_the_page_is_used_by_keyboard_alone(browser, server):
     with opened(browser, server) as tab:
         settled(tab, 4)
