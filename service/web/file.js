@@ -147,6 +147,7 @@ class Job {
       return { row, text: flaw ? null : row.fields[column], result: null, flaw };
     });
     this.#versions.clear();
+    const head = this.header.checked ? rows[0] : null;
     const flawed = this.#lines.filter(({ flaw }) => flaw);
     const good = this.#lines.length - flawed.length;
     this.button.textContent = `Label ${count(good, "row")}`;
@@ -154,6 +155,7 @@ class Job {
     fill(
       this.#flaws,
       blank > 0 && h("p", { class: "soft" }, `${count(blank, "blank line")} left out.`),
+      head?.flaw && notice(`The row that names the columns is damaged: line ${whole(head.line)}: ${head.flaw}.`),
       flawed.length > 0 &&
         h(
           "div",

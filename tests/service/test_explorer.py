@@ -562,6 +562,15 @@ def test_a_file_that_cannot_be_read_is_said_to_be(browser, server, tmp_path):
             expect(tab.locator("#job")).to_be_empty()
 
 
+def test_a_damaged_row_of_names_is_reported_as_any_other(browser, server, tmp_path):
+    odd = {"quote_misplaced": '"id"x,text\n1,the box\n', "quote_open": 'id,"text\n1,the box\n'}
+    with opened(browser, server, view="file") as tab:
+        for flaw, content in odd.items():
+            (tmp_path / f"{flaw}.csv").write_text(content)
+            tab.set_input_files("#upload", tmp_path / f"{flaw}.csv")
+            expect(tab.locator("#job .notice")).to_contain_text(f"names the columns is damaged: line 1: {flaw}")
+
+
 def test_a_file_goes_on_where_an_error_stopped_it(browser, server, tmp_path):
     rows = write_csv(tmp_path / "rows.csv", [(f"the box {i}", "x") for i in range(100)])
     busy = [
