@@ -291,7 +291,8 @@ class Job {
     const answered = this.#lines.some(({ result }) => result);
     const heads = [{ name: "Line" }, { name: this.#names[Number(this.column.value)] || "Text", text: true }];
     const rows = shown.map(({ row, text, result, flaw }) => {
-      const cells = [whole(row.line), shortened(text ?? row.fields.join(this.table.delimiter), 160)];
+      const start = shortened(text ?? row.fields.join(this.table.delimiter), 160);
+      const cells = [whole(row.line), h("bdi", {}, start)];
       return answered ? [...cells, verdict(result, flaw), score(result)] : cells;
     });
     if (answered) heads.push({ name: "Label", text: true }, { name: "Score" });

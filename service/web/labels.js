@@ -134,7 +134,7 @@ class Card {
         "article",
         { class: "card", "aria-labelledby": id },
         h("h3", { id }, h("span", { class: "place" }, place + 1), h("span", { class: "verdict" }, " no answer")),
-        h("p", {}, shortened(item.text, 200)),
+        h("p", { dir: "auto" }, shortened(item.text, 200)),
         notice(sentence(item.error.message)),
       );
       return;
@@ -176,14 +176,16 @@ class Card {
     const { item } = this;
     const points = codePoints(item.text);
     const wordOf = new Map(item.words.flatMap((word) => word.places.map((at) => [at, word])));
-    const list = h("div", { class: "tokens", role: "toolbar", "aria-label": `Tokens of sentence ${place + 1}` });
+    const name = `Tokens of sentence ${place + 1}`;
+    const list = h("div", { class: "tokens", role: "toolbar", "aria-label": name, dir: "auto" });
     const stops = /** @type {HTMLElement[]} */ ([]);
     let end = 0;
     let pieces = list; // where the pieces of the present word go
     item.tokens.forEach((token, at) => {
-      const figure = h("small");
+      // Neither figures nor the model's own tokens are of the sentence, whose letters say which way it runs.
+      const figure = h("small", { dir: "ltr" });
       if (token.special) {
-        list.append(h("span", { class: "token special" }, token.text, figure));
+        list.append(h("span", { class: "token special", dir: "ltr" }, token.text, figure));
         return;
       }
       const word = wordOf.get(at);
@@ -204,7 +206,9 @@ class Card {
       this.#chips.set(at, { chip, figure });
     });
     if (item.truncated)
-      list.append(h("span", { class: "unread" }, ` ${count(points.length - end, "more character")} not read`));
+      list.append(
+        h("span", { class: "unread", dir: "ltr" }, ` ${count(points.length - end, "more character")} not read`),
+      );
     list.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => walk(event, stops));
     return list;
   }
@@ -363,11 +367,18 @@ function summary({ label, score, tokens }) {
 /** @param {number | null | undefined} value @param {number} digits */
 const figure = (value, digits) => (typeof value === "number" ? signed(value, digits) : "–");
 
-/** @param {KeyboardEvent} event @param {HTMLElement[]} buttons */
+/**
+ * Move the focus as a key says: arrows go where they point, whichever way the sentence runs.
+ *
+ * @param {KeyboardEvent} event
+ * @param {HTMLElement[]} buttons
+ */
 function walk(event, buttons) {
   const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
-  if (at < 0 || to === undefined || !buttons[to]) return;
+  if (at < 0) return;
+  const right = getComputedStyle(buttons[at]).direction === "rtl" ? -1 : 1;
+  const to = { ArrowRight: at + right, ArrowLeft: at - right, Home: 0, End: buttons.length - 1 }[event.key];
+  if (to === undefined || !buttons[to]) return;
   event.preventDefault();
   buttons[at].tabIndex = -1;
   buttons[to].tabIndex = 0;

@@ -354,7 +354,7 @@ function context({ item, word, name }) {
     h("span", { class: "place" }, name),
     h(
       "span",
-      {},
+      { dir: "auto" },
       before.length > 60 ? `…${before.slice(-58).join("")}` : before.join(""),
       h("mark", {}, word.text),
       after.length > 60 ? `${after.slice(0, 58).join("")}…` : after.join(""),

@@ -901,6 +901,21 @@ def test_nothing_and_too_much(browser, server):
             assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 
 
+def test_a_sentence_runs_as_its_script_does(browser, server):
+    with opened(browser, server) as tab:
+        write(tab, "איפה הכרטיס שלי?", "my card is late")
+        direction = "(field) => getComputedStyle(field).direction"
+        assert tab.locator("#sentences").evaluate(direction) == "rtl"
+        for card, forward, back in zip(tab.locator("article").all(), (-1, 1), ("ArrowRight", "ArrowLeft"), strict=True):
+            chips = card.locator("button.token")
+            lefts = [chip.bounding_box()["x"] for chip in chips.all()]
+            assert lefts == sorted(lefts, reverse=forward < 0)
+            assert chips.locator("small").first.evaluate(direction) == "ltr", "a sign stands before its figure"
+            chips.nth(1).focus()
+            tab.keyboard.press(back)
+            expect(chips.nth(0)).to_be_focused()
+
+
 def test_text_may_be_dropped_where_a_file_may_not(browser, server):
     """A file beside its place would be opened over the page; a text is for the field."""
     drop = """(field, kind) => { const dataTransfer = new DataTransfer();
