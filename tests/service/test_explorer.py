@@ -196,6 +196,7 @@ def test_the_edge_of_a_field_is_seen(browser, server, scheme):
 
 def test_labels_and_importance_are_those_of_the_service(browser, server, client):
     texts = ["where is the refund on my card", "thank you, great app"]
+    against = "all => all.map((chip) => chip.classList.contains('against'))"
     analyzed = ask(client, "analyze", inputs=texts, embeddings=[])
     reasons = ask(client, "explain", inputs=texts)
     with opened(browser, server) as tab:
@@ -215,6 +216,7 @@ def test_labels_and_importance_are_those_of_the_service(browser, server, client)
             tints = chips.evaluate_all("all => all.map((chip) => Number(chip.style.getPropertyValue('--share')))")
             assert np.argmax(tints) == np.argmax(np.abs([token["importance"] for token in real]))
             assert max(tints) > 0
+            assert chips.evaluate_all(against) == [token["importance"] < -0.0005 for token in real]
 
         first = cards[0]
         first.get_by_text("Tokens as a table").click()
@@ -232,7 +234,10 @@ def test_labels_and_importance_are_those_of_the_service(browser, server, client)
         first.get_by_label("Importance for").select_option(label=other)
         expect(first.locator(".about")).to_contain_text(f"{other} has")
         shown = [figure(text) for text in first.locator("button.token small").all_inner_texts()]
-        assert shown == pytest.approx([t["importance"] for t in reason["tokens"] if not t["special"]], abs=5.1e-4)
+        importance = [token["importance"] for token in reason["tokens"] if not token["special"]]
+        assert shown == pytest.approx(importance, abs=5.1e-4)
+        assert first.locator("button.token").evaluate_all(against) == [value < -0.0005 for value in importance]
+        assert min(importance) < -0.0005, "the test needs a token that speaks against a label"
 
 
 def test_offsets_count_characters_and_not_their_halves(browser, server, client):
@@ -336,9 +341,21 @@ def test_one_word_has_one_type_row_and_a_vector_for_each_token(browser, server, 
         drawn = np.array([[figure(value) for value in row] for row in points])
         unit = everything / np.linalg.norm(everything, axis=1, keepdims=True)
         u, s, _ = np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
-        np.testing.assert_allclose(np.abs(drawn), np.abs(u[:, :2] * s[:2]), atol=6e-4)
+        expected = u[:, :2] * s[:2]
+        expected *= np.sign((drawn * expected).sum(axis=0))  # which side of an axis is the positive one is arbitrary
+        np.testing.assert_allclose(drawn, expected, atol=6e-4)
         share = re.search(r"first axis: ([\d.]+)", tab.locator(".plane").inner_html())
         assert float(share[1]) == pytest.approx(100 * s[0] ** 2 / (s**2).sum(), abs=0.06)
+
+        circles = "all => all.map((mark) => [mark.cx.baseVal.value, mark.cy.baseVal.value])"
+        diamond = re.match(r"M([\d.]+) ([\d.]+)l", tab.locator(".plane path.type").get_attribute("d"))
+        top = (float(diamond[1]), float(diamond[2]) + 8)
+        marks = np.array([top, *tab.locator(".plane circle.token").evaluate_all(circles)])
+        marks -= marks.mean(axis=0)
+        lie = (expected - expected.mean(axis=0)) * [1, -1]  # pixels count downwards
+        scale = (marks * lie).sum() / (lie**2).sum()
+        assert scale > 0
+        np.testing.assert_allclose(marks, scale * lie, atol=0.5)
 
         tab.get_by_label("type row").uncheck()
         expect(tab.locator(".plane .type")).to_have_count(0)
