@@ -10,11 +10,16 @@
  */
 export function rows({ data, shape: [count, size], dtype }) {
   if (dtype !== "float32") throw new TypeError(`expected float32, found ${dtype}`);
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  const letters = atob(data);
+  const bytes = new Uint8Array(letters.length);
+  // Plain loops: iterators take ten times as long, a fifth of a second for a long sentence.
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
   const view = new DataView(bytes.buffer);
-  return Array.from({ length: count }, (_, row) =>
-    Float32Array.from({ length: size }, (_, i) => view.getFloat32(4 * (row * size + i), true)),
-  );
+  return Array.from({ length: count }, (_, row) => {
+    const vector = new Float32Array(size);
+    for (let i = 0; i < size; i++) vector[i] = view.getFloat32(4 * (row * size + i), true);
+    return vector;
+  });
 }
 
 /** @param {Vector} one @param {Vector} other */
