@@ -23,7 +23,7 @@ import { rows } from "./vectors.js";
  * @property {Map<string | null, any>} explained By label; null is the best one.
  */
 
-const MOST_KEPT = 500; // sentences, each some 50 kB
+const MOST_KEPT = 32e6; // bytes of vectors: 650 sentences of 32 tokens and 384 numbers each, or 20 of 512 and 768
 
 export class Reading {
   #service;
@@ -85,12 +85,18 @@ export class Reading {
 
   #keep(/** @type {Item[]} */ fresh, /** @type {string[]} */ wanted) {
     for (const item of fresh) if (!item.error) this.#known.set(item.text, item);
-    for (const text of this.#known.keys()) {
-      if (this.#known.size <= MOST_KEPT) break;
-      if (!wanted.includes(text)) this.#known.delete(text);
+    let held = [...this.#known.values()].reduce((sum, item) => sum + bytesOf(item), 0);
+    for (const [text, item] of this.#known) {
+      if (held <= MOST_KEPT) break;
+      if (wanted.includes(text)) continue;
+      this.#known.delete(text);
+      held -= bytesOf(item);
     }
   }
 }
+
+/** @param {Item} item */
+const bytesOf = ({ vectors }) => vectors.reduce((sum, { byteLength }) => sum + byteLength, 0);
 
 /** @param {string} text @param {string | null} version @param {any} result @param {any} all @returns {Item} */
 function itemOf(text, version, result, all) {

@@ -310,6 +310,21 @@ def test_a_pause_of_typing_is_one_request(browser, server):
         assert [body["inputs"] for body in asked] == [["the box", "my card"], [" the box"]], "known sentences are kept"
 
 
+def test_what_is_known_has_a_bound_in_bytes(browser, server):
+    """The vectors of one long sentence of a large model are 1.6 MB, which the tiny one has for no sentence."""
+    read = """async (texts) => { const { Reading } = await import('/web/reading.js');
+        const data = btoa("\\0".repeat(4 * 512 * 768)), asked = [];
+        const result = { status: "ok", tokens: [], token_embeddings: { data, shape: [512, 768], dtype: "float32" } };
+        const reading = new Reading({ analyze: (inputs) => { asked.push(...inputs);
+            return { model: { version: "1" }, results: inputs.map(() => result) }; } });
+        const limits = { max_inputs: 50, max_body_bytes: 1e6, max_queue_tokens: 1e6 };
+        for (const text of texts) await reading.read([text], limits, new AbortController().signal);
+        return asked; }"""
+    texts = [str(i) for i in range(25)]
+    with opened(browser, server) as tab:
+        assert tab.evaluate(read, [*texts, texts[-1], texts[0]]) == [*texts, texts[0]]
+
+
 def test_one_word_has_one_type_row_and_a_vector_for_each_token(browser, server, client):
     analyzed = ask(client, "analyze", inputs=BANK)
     (word,) = ask(client, "types", inputs="card")
