@@ -78,7 +78,7 @@ export function parse(text) {
 
 /** What separates the fields of the first line. @param {string} text */
 function delimiterOf(text) {
-  const first = text.replace(/"(?:[^"]|"")*(?:"|$)/g, "").split(/[\r\n]/, 1)[0];
+  const first = text.replace(/"[^"]*(?:"|$)/g, "").split(/[\r\n]/, 1)[0];
   const counts = DELIMITERS.map((delimiter) => first.split(delimiter).length);
   return DELIMITERS[counts.indexOf(Math.max(...counts))];
 }
