@@ -53,8 +53,9 @@ lint: setup ## style and types
 models/demo/model.json: | setup
 	$(BIN)/bertrand demo --no-serve
 
-bench: setup models/demo/model.json ## measure what the docs claim; needs wrk and a quiet machine
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: setup models/demo/model.json ## measure what the docs claim; needs wrk, Docker or podman, an hour and a quiet machine
+	@missed=; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || missed="$$missed $$script"; done; \
+	if test -n "$$missed"; then echo "missed a promise, or could not run:$$missed" >&2; exit 1; fi
 
 lock: setup ## pin every version again (requirements/*.txt)
 	requirements/lock $(BIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ LEAST_TOKENS = 2048
 WORKER_BYTES = 400_000_000  # of one worker with an int8 MiniLM under load, while it takes up another model
 TOKEN_BYTES = 16_000  # of a token whose embedding is asked for: 384 numbers, and the same as JSON while it is sent
 SHORTEST_KEY = 16  # characters; a shorter one can be guessed
+COMMENT = re.compile(r"(^|\s)#.*")  # of a line in a file of keys
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Settings:
             lines = Path(self.api_keys_file).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{name}: cannot be read ({error})") from error
-        keys = frozenset(line.strip() for line in lines if line.strip() and not line.startswith("#"))
+        keys = frozenset(filter(None, (COMMENT.sub("", line).strip() for line in lines)))
         if not keys:
             raise InputError(f"{name}: holds no key, which would open the service to everybody; write one a line")
         check_keys(keys, name)

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 import yaml
 
+from service.http import BENTOML_PATHS
 from service.routes import ROUTES
 from tests.containers.stack import Wrk
 from tests.load import Load
@@ -51,6 +52,8 @@ def test_outside_there_is_what_the_service_answers_and_no_more(stack):
             path = template.format(name="tiny", version="1")
             through = client.request("OPTIONS", path).headers.get("server") is not None or _answered(client, path)
             assert through == (template != "/metrics"), template
+        for path in BENTOML_PATHS:
+            assert client.get(path).status_code == 200, path
         for path in ("/metrics", "/v1/classify/", "/v1", "/v2/models/", "/../metrics", "/x"):
             refused = client.get(path, headers={"X-Request-ID": "mine"})
             assert refused.status_code == 404, path

@@ -85,10 +85,10 @@ def test_every_variable_is_read():
 
 def test_keys_come_from_a_file_too(tmp_path):
     file = tmp_path / "keys"
-    file.write_text(f"# the app\n{KEY}\n\n")
+    file.write_text(f"# the app\n{KEY}  # alice, until spring\n  # {KEY}-gone\n\n{KEY}#1\n")
     variables = {"BERTRAND_API_KEYS_FILE": str(file), "BERTRAND_API_KEYS": OTHER_KEY}
 
-    assert Settings.from_environment(variables).keys() == {KEY, OTHER_KEY}
+    assert Settings.from_environment(variables).keys() == {KEY, f"{KEY}#1", OTHER_KEY}
     file.write_text("# nobody\n")
     with pytest.raises(InputError, match="holds no key, which would open the service to everybody"):
         Settings.from_environment(variables)
