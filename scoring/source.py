@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import threading
 import weakref
 from contextlib import contextmanager
@@ -237,24 +238,43 @@ class _Hashed(io.RawIOBase):
 def _header(stream: Any, delimiter: str, name: str) -> tuple[list[str], io.BufferedReader[Any]]:
     """Return the column names of a CSV file, and a stream of all that comes after them."""
     rest = io.BufferedReader(stream, BLOCK)
-    lines: list[str] = []
-    while True:
-        line = rest.readline()
-        try:
-            lines.append(line.decode("utf-8-sig" if not lines else "utf-8"))
-        except UnicodeDecodeError as error:
+    header = _header_pattern(delimiter)
+    line, ended = b"", False
+    while not ended and (ahead := rest.peek()):
+        found = header.match(line + ahead)
+        ended = found is not None
+        line += rest.read(found.end() - len(line) if found else len(ahead))
+        if not ended and len(line) > BLOCK:
             raise InputError(
-                f"{name}: the first line is not UTF-8 ({error.reason}); is it a {delimiter!r} file?"
-            ) from error
-        if "".join(lines).count('"') % 2 == 0 or not line:  # a quoted name may hold a line break
-            break
-    names = next(csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter), [])
-    names = [column.strip() for column in names]
-    if not names:
-        raise InputError(f"{name}: is empty; expected a line with the names of the columns")
+                f"{name}: the first line does not end within {BLOCK // 2**20} MB; expected the names of the columns, "
+                "look for a quote in it that is never closed"
+            )
+    if line.endswith(b"\r") and rest.peek()[:1] == b"\n":
+        line += rest.read(1)
+    try:
+        text = line.decode("utf-8-sig")
+        names = [column.strip() for column in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])]
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name}: the first line is not UTF-8 ({error.reason}); is it a {delimiter!r} file?"
+        ) from error
+    except csv.Error as error:
+        raise InputError(f"{name}: the first line has no names of columns ({error})") from error
+    if not text.strip():
+        what = "the first line is empty" if ended else "is empty"
+        raise InputError(f"{name}: {what}; expected a line with the names of the columns at its start")
+    if not ended and not header.match(line + b"\n"):
+        raise InputError(f"{name}: a quote in the first line, which has the names of the columns, is never closed")
     if len(set(names)) < len(names):
         raise InputError(f"{name}: two columns have one name, found {', '.join(map(repr, names[:8]))}")
     return names, rest
+
+
+def _header_pattern(delimiter: str) -> re.Pattern[bytes]:
+    """Return what matches the first line; as for Arrow, only a field that begins with a quote may hold a line break."""
+    inside = rb"[^%b\r\n]*+" % delimiter.encode()
+    field = rb'(?:"[^"]*+(?:""[^"]*+)*+"%b|(?!")%b)' % (inside, inside)
+    return re.compile(rb"(?:\xef\xbb\xbf)?+%b(?:%b%b)*+[\r\n]" % (field, delimiter.encode(), field))
 
 
 class _Lent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -309,6 +310,23 @@ def test_cells_of_megabytes_and_empty_lines_of_one_column_are_rows(tmp_path, mod
     assert [row["truncated"] for row in rows] == [False, None, True]
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("of_header", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("name", "written"), [("id", "id"), ('5" pipe', '5" pipe'), ('a"\r\nb', '"a""\r\nb"')])
+def test_every_line_after_the_first_is_a_row(tmp_path, ends, of_header, name, written):
+    """Whatever ends the lines, and whether a quote in a name is one that quotes."""
+    rows = [("login page", "1"), ("a\rb", '2"'), ("c", "3")] * 30_000  # of more than a block
+    lines = [",".join(('"a\rb"' if text == "a\rb" else text, other)) for text, other in rows]
+    content = f"\ufefftext,{written}{of_header}" + "".join(line + ends for line in lines)
+    (tmp_path / "in.csv").write_bytes(content.encode())
+
+    source = survey(str(tmp_path / "in.csv"), text_column="text")
+    assert (source.schema.names, source.rows) == (["text", name], len(rows))
+    assert source.files[0].sha256 == hashlib.sha256(content.encode()).hexdigest()
+    found = pa.Table.from_batches(source.batches())
+    assert list(zip(*found.to_pydict().values(), strict=True)) == rows
+
+
 def test_pipes_on_both_sides(model_folder):
     command = ["score", "-", "-", "--model", model_folder, "--input-format", "jsonl", "--output-format", "csv"]
     done = run_command(*command, stdin='{"text": "login page"}\n{"text": ""}\n')
@@ -430,7 +448,11 @@ HOSTILE = {
     "bytes.csv": (b"text\nok\n\xff\xfe\n", "UTF-8"),
     "binary.csv": (b"\xff\xd8\xff\xe0" * 10, "UTF-8"),
     "twice.csv": (b"text,text\na,b\n", "two columns have one name"),
-    "empty.csv": (b"", "is empty"),
+    "empty.csv": (b"", "empty.csv: is empty"),
+    "blank.csv": (b"\r\ntext\na\n", "the first line is empty; expected a line with the names"),
+    "open_name.csv": (b'text,"id\na,1\nb,2\n', "a quote in the first line, which has the names"),
+    "endless.csv": (b"text," * 2**18, "the first line does not end within 1 MB"),
+    "wide.csv": (b"x" * 2**18 + b"\na\n", "the first line has no names of columns (field larger"),
     "broken.jsonl": (b'{"text": "a"}\n{"text": \n', "line 2: not valid JSON"),
     "list.jsonl": (b'["a"]\n', "line 1: list; expected one object a line"),
     "no.parquet": (b"text\na\n", "not a whole parquet file"),
