@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,12 +54,23 @@ def _cut(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.RecordBatc
         start = 0
         while start < batch.num_rows:
             piece = batch.slice(start, most - rows)
-            held.append(piece)
-            start += piece.num_rows
-            rows += piece.num_rows
-            size += piece.nbytes
-            if rows == most or size >= WINDOW_BYTES:
+            piece = piece.slice(0, _fitting(piece, WINDOW_BYTES - size))
+            if not piece.num_rows and not held:
+                piece = batch.slice(start, 1)  # a row that has more than a window makes one alone
+            if piece.num_rows:
+                held.append(piece)
+                start += piece.num_rows
+                rows += piece.num_rows
+                size += piece.nbytes
+            if rows == most or size >= WINDOW_BYTES or start < batch.num_rows:
                 yield pa.concat_batches(held)
                 held, rows, size = [], 0, 0
     if held:
         yield pa.concat_batches(held)
+
+
+def _fitting(batch: pa.RecordBatch, room: int) -> int:
+    """Return how many of the first rows have no more than so many bytes."""
+    if batch.nbytes <= room:
+        return int(batch.num_rows)
+    return bisect_right(range(1, batch.num_rows + 1), room, key=lambda rows: batch.slice(0, rows).nbytes)

@@ -29,6 +29,7 @@ BLOCK = 2**20  # bytes of a CSV file that are parsed at a time, unless a row is 
 LARGEST_BLOCK = 2**28
 LET_GO_SECONDS = 10.0  # the longest wait for a read that Arrow has begun and nobody wants any more
 LINES = 1024  # rows of a JSONL or Parquet file that are read at a time
+CHUNK = 2**23  # bytes of such a file that are read at a time, where so many rows have more
 FOUND = "\0found"  # column, gone before rows are written: what a JSONL row has in place of a text
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 EXACT = 2**53  # beyond it not every whole number is a float
@@ -69,7 +70,7 @@ class Source:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """
-        Return the rows in order, some hundreds or thousands at a time, with `FOUND` where the input is JSONL.
+        Return the rows in order, some thousands or megabytes at a time, with `FOUND` where the input is JSONL.
 
         Raises:
             InputError: a file is no longer what the survey found.
@@ -150,7 +151,7 @@ def _opened(
         if len(set(names)) < len(names):
             raise InputError(f"{name}: two columns have one name, found {', '.join(map(repr, names[:8]))}")
         _need_text(file.schema_arrow, text_column, name)
-        return file.schema_arrow, ((None, batch.num_rows) for batch in file.iter_batches(LINES))
+        return file.schema_arrow, ((None, batch.num_rows) for batch in _parquet(file))
     if kind.format == "jsonl":
         columns = ((_columns_of(rows, text_column), len(rows)) for rows in _json_rows(stream, name))
         return pa.schema([]), columns
@@ -165,7 +166,7 @@ def _read(file: File, schema: pa.Schema, text_column: str) -> Iterator[pa.Record
     with file.place.opened(file.kind) as stream, _told(file.name, file.kind):
         hashed = _Hashed(stream)
         if file.kind.format == "parquet":
-            batches = pa.parquet.ParquetFile(hashed).iter_batches(LINES)
+            batches = _parquet(pa.parquet.ParquetFile(hashed))
         elif file.kind.format == "jsonl":
             batches = (_json_batch(some, schema, text_column) for some in _json_rows(hashed, file.name))
         else:
@@ -315,8 +316,16 @@ def _csv(stream: io.BufferedReader[Any], schema: pa.Schema, kind: Kind, block: i
         released.wait(LET_GO_SECONDS)
 
 
+def _parquet(file: pa.parquet.ParquetFile) -> Iterator[pa.RecordBatch]:
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    longest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
+    batches: Iterator[pa.RecordBatch] = file.iter_batches(min(LINES, max(1, int(CHUNK / max(1, longest)))))
+    return batches
+
+
 def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
+    size = 0
     for number, line in enumerate(io.BufferedReader(stream, BLOCK), start=1):
         if not line.strip():
             continue
@@ -327,9 +336,10 @@ def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
         if not isinstance(row, dict):
             raise InputError(f"{name}, line {number}: {type(row).__name__}; expected one object a line")
         rows.append(row)
-        if len(rows) == LINES:
+        size += len(line)
+        if len(rows) == LINES or size >= CHUNK:
             yield rows
-            rows = []
+            rows, size = [], 0
     if rows:
         yield rows
 

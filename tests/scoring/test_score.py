@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import groupby
 from typing import Any, ClassVar
 
 import fsspec
@@ -26,9 +27,9 @@ import pytest
 from inference import InputError, TextError
 from scoring.job import Job, score
 from scoring.label import Done
-from scoring.parts import PART_ROWS
+from scoring.parts import PART_BYTES, PART_ROWS, WINDOW_BYTES, WINDOW_ROWS, windows
 from scoring.place import Kind, Place
-from scoring.source import survey
+from scoring.source import CHUNK, survey
 from scoring.state import State
 from tests.scoring.tables import ROWS, TEXTS, done_parts, many, read, write
 from tests.support import ROOT, run_command, serving, without_int8
@@ -325,6 +326,39 @@ def test_every_line_after_the_first_is_a_row(tmp_path, ends, of_header, name, wr
     assert source.files[0].sha256 == hashlib.sha256(content.encode()).hexdigest()
     found = pa.Table.from_batches(source.batches())
     assert list(zip(*found.to_pydict().values(), strict=True)) == rows
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet"])
+def test_long_rows_make_small_windows(tmp_path, name):
+    """Thousands of rows of a window would be gigabytes of them."""
+    sizes = [2**16] * 600 + [2**20] * 40 + [10] * 3000 + [WINDOW_BYTES + 1] + [10] * 5000
+    write(
+        tmp_path / name,
+        [{"id": i, "text": random.Random(i).randbytes(8).hex() * (n // 16)} for i, n in enumerate(sizes)],
+    )
+    source = survey(str(tmp_path / name), text_column="text")
+    found = list(windows(source.batches(), "none"))
+    assert [int(i) for window in found for i in window.rows["id"].to_pylist()] == list(range(len(sizes)))
+    assert max(window.rows.nbytes for window in found if window.rows.num_rows > 1) <= WINDOW_BYTES
+    assert max(window.rows.num_rows for window in found) == WINDOW_ROWS["none"]
+    for part, group in groupby(found, key=lambda window: window.part):
+        assert sum(window.rows.nbytes for window in group) < PART_BYTES + 2 * WINDOW_BYTES, part
+    assert len(found) < 10, "they are filled"
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+def test_long_rows_are_read_a_few_at_a_time(tmp_path, name):
+    write(tmp_path / name, [{"text": random.Random(i).randbytes(8).hex() * 2**13} for i in range(256)])
+    batches = survey(str(tmp_path / name), text_column="text").batches()
+    assert max(batch.nbytes for batch in batches) < 2 * CHUNK
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet"])
+def test_windows_of_ordinary_rows_have_so_many_rows(tmp_path, name):
+    rows = PART_ROWS["none"] + 1000
+    write(tmp_path / name, [{"id": i, "text": "login page " * (i % 30)} for i in range(rows)])
+    found = list(windows(survey(str(tmp_path / name), text_column="text").batches(), "none"))
+    assert [(window.part, window.rows.num_rows) for window in found] == [(0, 4096)] * 4 + [(1, 1000)]
 
 
 def test_pipes_on_both_sides(model_folder):
