@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SUCCESS = "_SUCCESS"
 REPLACED = "replaced"  # what an earlier output is called until the new one has its name
 OWN = re.compile(r"_SUCCESS|part-\d{6,}\.(csv|tsv|jsonl|parquet)")
+SLICE = 2**20  # bytes of a table that are Python objects at a time
 NESTED = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -65,15 +66,22 @@ def _encoded(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
     stream = pa.CompressedOutputStream(sink, kind.compression) if kind.compression else sink
     if kind.format == "jsonl":
         names = table.schema.names
-        columns = [plain(column.combine_chunks()) for column in table.columns]
-        for row in zip(*columns, strict=True):
-            stream.write(_json(dict(zip(names, row, strict=True))) + b"\n")
+        for batch in _slices(table):
+            for row in zip(*map(plain, batch.columns), strict=True):
+                stream.write(_json(dict(zip(names, row, strict=True))) + b"\n")
     else:
         options = pa.csv.WriteOptions(include_header=first, delimiter=DELIMITERS[kind.format])
         pa.csv.write_csv(_flat(table), stream, options)
     if stream is not sink:
         stream.close()
     return bytes(sink.getvalue())
+
+
+def _slices(table: pa.Table) -> list[pa.RecordBatch]:
+    """Cut a table into rows of about a megabyte, which as Python objects are ten times as large."""
+    rows = int(SLICE * table.num_rows / max(1, table.nbytes))
+    batches: list[pa.RecordBatch] = table.to_batches(max_chunksize=max(1, rows))
+    return batches
 
 
 def assemble(parts: Sequence[Place], staging: Place, target: Place, kind: Kind) -> None:
@@ -213,8 +221,13 @@ def _flat(table: pa.Table) -> pa.Table:
     """Write what a cell of CSV cannot hold as JSON."""
     for i, field in enumerate(table.schema):
         if any(is_kind(field.type) for is_kind in NESTED):
-            values = [None if value is None else _json(value).decode() for value in plain(table[i].combine_chunks())]
-            table = table.set_column(i, field.name, pa.array(values, pa.string()))
+            texts = [
+                pa.array(
+                    [None if value is None else _json(value).decode() for value in plain(batch.column(0))], "string"
+                )
+                for batch in _slices(table.select([i]))
+            ]
+            table = table.set_column(i, field.name, pa.chunked_array(texts, pa.string()))
         elif pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table[i].cast(field.type.value_type))
     return table

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -27,6 +28,7 @@ import pytest
 from inference import InputError, TextError
 from scoring.job import Job, score
 from scoring.label import Done
+from scoring.output import encode
 from scoring.parts import PART_BYTES, PART_ROWS, WINDOW_BYTES, WINDOW_ROWS, windows
 from scoring.place import Kind, Place
 from scoring.source import CHUNK, survey
@@ -359,6 +361,24 @@ def test_windows_of_ordinary_rows_have_so_many_rows(tmp_path, name):
     write(tmp_path / name, [{"id": i, "text": "login page " * (i % 30)} for i in range(rows)])
     found = list(windows(survey(str(tmp_path / name), text_column="text").batches(), "none"))
     assert [(window.part, window.rows.num_rows) for window in found] == [(0, 4096)] * 4 + [(1, 1000)]
+
+
+@pytest.mark.parametrize("wanted", ["jsonl", "csv"])
+def test_a_part_is_not_made_of_python_objects_as_a_whole(wanted):
+    """A number in a list of Python's takes 40 bytes: of token embeddings, 2 MB a row."""
+    rows, numbers = 200, 5000
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * numbers, np.float32)), numbers)
+    table = pa.table({"id": list(range(rows)), "vector": vectors})
+    tracemalloc.start()
+    content = encode(table, Kind(wanted, "gzip"), first=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * rows * numbers
+    lines = gzip.decompress(content).decode().splitlines()
+    found = [json.loads(line) for line in lines] if wanted == "jsonl" else list(csv.DictReader(lines))
+    assert [int(row["id"]) for row in found] == list(range(rows))
+    found = [row["vector"] if wanted == "jsonl" else json.loads(row["vector"]) for row in found]
+    assert found == [[0.0] * numbers] * rows
 
 
 def test_pipes_on_both_sides(model_folder):
