@@ -33,6 +33,7 @@ CHUNK = 2**23  # bytes of such a file that are read at a time, where so many row
 FOUND = "\0found"  # column, gone before rows are written: what a JSONL row has in place of a text
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 EXACT = 2**53  # beyond it not every whole number is a float
+LONG_NUMBER = re.compile(rb"\d{19}")  # orjson makes a float of an integer beyond 64 bits
 LARGE = {"large": "1"}  # noted of a column with such numbers
 TEXTS = (pa.string(), pa.large_string(), pa.string_view())
 
@@ -330,7 +331,10 @@ def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = orjson.loads(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            row = orjson.loads(line)
+            if LONG_NUMBER.search(line):
+                row = json.loads(line)
         except ValueError as error:
             raise InputError(f"{name}, line {number}: not valid JSON ({error}); expected one object a line") from error
         if not isinstance(row, dict):

@@ -146,6 +146,19 @@ def test_json_values_that_no_type_holds_exactly_are_kept_as_json(tmp_path, model
     assert [float(found[i]["whole"]) for i in (0, -1)] == [1.0, 0.5]
 
 
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**29 + 1])
+def test_integers_beyond_64_bits_are_kept_as_json(tmp_path, number):
+    """Alone, among others, within an object and a list; text with as many digits stays text."""
+    rows = [{"text": str(number), "alone": number, "among": number, "in": {"a": number}, "list": [number]}]
+    rows += [{"text": "login", "among": value, "in": {"a": 1}, "list": [1.5]} for value in (1, 0.5, None)]
+    (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    table = pa.Table.from_batches(survey(str(tmp_path / "in.jsonl"), text_column="text").batches()).to_pydict()
+    assert table["text"][0] == table["alone"][0] == str(number)
+    assert table["among"] == [str(number), "1", "0.5", None]
+    assert table["in"] == [f'{{"a": {number}}}', *['{"a": 1}'] * 3]
+    assert table["list"] == [f"[{number}]", *["[1.5]"] * 3]
+
+
 def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model_folder):
     folder = tmp_path / "day"
     folder.mkdir()
