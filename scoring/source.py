@@ -35,7 +35,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 EXACT = 2**53  # beyond it not every whole number is a float
 LONG_NUMBER = re.compile(rb"\d{19}")  # orjson makes a float of an integer beyond 64 bits
 LARGE = {"large": "1"}  # noted of a column with such numbers
-TEXTS = (pa.string(), pa.large_string(), pa.string_view())
+TEXTS = (pa.string(), pa.large_string())
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,9 @@ def _opened(
         names = file.schema_arrow.names
         if len(set(names)) < len(names):
             raise InputError(f"{name}: two columns have one name, found {', '.join(map(repr, names[:8]))}")
-        _need_text(file.schema_arrow, text_column, name)
-        return file.schema_arrow, ((None, batch.num_rows) for batch in _parquet(file))
+        schema = pa.schema([(field.name, _decoded(field.type)) for field in file.schema_arrow])
+        _need_text(schema, text_column, name)
+        return schema, ((None, batch.num_rows) for batch in _parquet(file))
     if kind.format == "jsonl":
         columns = ((_columns_of(rows, text_column), len(rows)) for rows in _json_rows(stream, name))
         return pa.schema([]), columns
@@ -166,8 +167,9 @@ def _read(file: File, schema: pa.Schema, text_column: str) -> Iterator[pa.Record
     """Return the batches of one file."""
     with file.place.opened(file.kind) as stream, _told(file.name, file.kind):
         hashed = _Hashed(stream)
+        batches: Iterator[pa.RecordBatch]
         if file.kind.format == "parquet":
-            batches = _parquet(pa.parquet.ParquetFile(hashed))
+            batches = (batch.cast(schema) for batch in _parquet(pa.parquet.ParquetFile(hashed)))
         elif file.kind.format == "jsonl":
             batches = (_json_batch(some, schema, text_column) for some in _json_rows(hashed, file.name))
         else:
@@ -324,6 +326,24 @@ def _parquet(file: pa.parquet.ParquetFile) -> Iterator[pa.RecordBatch]:
     return batches
 
 
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    """Return a type without dictionaries and views: batches of those cannot always be put together, or cut by bytes."""
+    if pa.types.is_dictionary(kind):
+        return _decoded(kind.value_type)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return pa.string() if pa.types.is_string_view(kind) else pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_decoded(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_decoded(kind.key_type), kind.item_field.with_type(_decoded(kind.item_type)), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_decoded(kind.value_type)), kind.list_size)
+    for is_kind, of in ((pa.types.is_list, pa.list_), (pa.types.is_large_list, pa.large_list)):
+        if is_kind(kind):
+            return of(kind.value_field.with_type(_decoded(kind.value_type)))
+    return kind
+
+
 def _json_rows(stream: Any, name: str) -> Iterator[list[dict[str, Any]]]:
     rows: list[dict[str, Any]] = []
     size = 0
@@ -433,6 +453,5 @@ def _need_column(names: Sequence[str], text_column: str, name: str) -> None:
 def _need_text(schema: pa.Schema, text_column: str, name: str) -> None:
     _need_column(schema.names, text_column, name)
     kind = schema.field(text_column).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if kind not in TEXTS and not pa.types.is_null(kind):
         raise InputError(f"{name}: column {text_column!r} holds {kind}; expected strings")

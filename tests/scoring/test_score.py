@@ -592,6 +592,31 @@ def test_parquet_columns_that_hold_no_text(tmp_path, model_folder):
     assert "two columns have one name" in done.stderr
 
 
+def test_dictionaries_of_different_values_are_one_column(tmp_path, model_folder):
+    """Of 8-bit indices, as categories of pandas have them: each file has its own 100 values, together there are 300."""
+    (tmp_path / "in").mkdir()
+    narrow = pa.dictionary(pa.int8(), pa.string())
+    plain = {"text": [], "list": [], "in": [], "map": [], "view": []}
+    for number in range(3):
+        texts = [f"login {number} {i}" for i in range(100)]
+        lists, structs, maps = [[text] for text in texts], [{"a": text} for text in texts], [[("a", t)] for t in texts]
+        table = {
+            "text": pa.array(texts).cast(narrow),
+            "list": pa.array(lists).cast(pa.list_(narrow)),
+            "in": pa.array(structs).cast(pa.struct([("a", narrow)])),
+            "map": pa.array(maps, pa.map_(pa.string(), pa.string())).cast(pa.map_(pa.string(), narrow)),
+            "view": pa.array(texts, pa.string_view()),
+        }
+        pq.write_table(pa.table(table), tmp_path / "in" / f"{number}.parquet")
+        for name, values in zip(plain, (texts, lists, structs, maps, texts), strict=True):
+            plain[name] += values
+    score(Job(str(tmp_path / "in"), str(tmp_path / "out.parquet"), model_folder))
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.select(list(plain)).to_pydict() == plain
+    assert found.schema.field("text").type == pa.string()
+    assert found["status"].to_pylist() == ["ok"] * 300
+
+
 def test_values_that_the_output_cannot_hold_are_one_line(tmp_path, model_folder):
     table = pa.table({"text": ["login"], "when": pa.array([-(2**40)], pa.timestamp("s"))})
     pq.write_table(table, tmp_path / "in.parquet")
