@@ -104,8 +104,9 @@ def survey(name: str, *, text_column: str, given: str | None = None, called: str
     for file, other in zip(files[1:], schemas[1:], strict=True):
         if file.kind.format == files[0].kind.format == "jsonl":
             schema = _merged(schema, other, text_column)
-        elif not other.equals(schema):
-            differing = sorted({str(field) for field in other} ^ {str(field) for field in schema})
+        elif differing := sorted(
+            {f"{field.name}: {field.type}" for field in other} ^ {f"{field.name}: {field.type}" for field in schema}
+        ):
             raise InputError(
                 f"{file.name}: other columns than {files[0].name} ({', '.join(differing)}); expected one table"
             )
@@ -169,16 +170,29 @@ def _read(file: File, schema: pa.Schema, text_column: str) -> Iterator[pa.Record
         hashed = _Hashed(stream)
         batches: Iterator[pa.RecordBatch]
         if file.kind.format == "parquet":
-            batches = (batch.cast(schema) for batch in _parquet(pa.parquet.ParquetFile(hashed)))
+            parquet = pa.parquet.ParquetFile(hashed)
+            _need_same(parquet.schema_arrow.names, schema, file)
+            batches = (batch.select(schema.names).cast(schema) for batch in _parquet(parquet))
         elif file.kind.format == "jsonl":
             batches = (_json_batch(some, schema, text_column) for some in _json_rows(hashed, file.name))
         else:
-            _, rest = _header(hashed, DELIMITERS[file.kind.format], file.name)
-            batches = _csv(rest, schema, file.kind, file.block)
+            names, rest = _header(hashed, DELIMITERS[file.kind.format], file.name)
+            _need_same(names, schema, file)
+            own = pa.schema([(name, pa.string()) for name in names])
+            batches = (batch.select(schema.names) for batch in _csv(rest, own, file.kind, file.block))
         yield from batches
         hashed.read_all()
     if hashed.digest.hexdigest() != file.sha256:
-        raise InputError(f"{file.name}: was changed while it was read; begin again, without --resume")
+        raise _changed(file)
+
+
+def _need_same(names: Sequence[str], schema: pa.Schema, file: File) -> None:
+    if sorted(names) != sorted(schema.names):  # the files of a table may have them in any order
+        raise _changed(file)
+
+
+def _changed(file: File) -> InputError:
+    return InputError(f"{file.name}: was changed while it was read; begin again, without --resume")
 
 
 class _LongRow(Exception):  # noqa: N818  what happened, not a fault

@@ -171,6 +171,19 @@ def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model
 
 
 @pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
+def test_files_of_one_table_may_have_its_columns_in_any_order(tmp_path, format_):
+    write(tmp_path / f"a.{format_}", [{"id": "1", "text": "login", "note": "x"}])
+    write(tmp_path / f"b.{format_}", [{"note": "y", "text": "page", "id": "2"}])
+    source = survey(str(tmp_path), text_column="text")
+    found = pa.Table.from_batches(source.batches()).select(["id", "text", "note"])
+    assert found.to_pydict() == {"id": ["1", "2"], "text": ["login", "page"], "note": ["x", "y"]}
+    if format_ != "jsonl":
+        write(tmp_path / f"c.{format_}", [{"note": "y", "text": "page"}])
+        with pytest.raises(InputError, match=r"other columns than .*a\.\w+ \(id: string\)"):
+            survey(str(tmp_path), text_column="text")
+
+
+@pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
 def test_a_folder_of_parts_is_the_same_table_and_replaces_that_of_an_earlier_job(tmp_path, model_folder, format_):
     source = many(tmp_path / "in.csv", PART_ROWS["none"] + 10)
     out = tmp_path / "out"
@@ -301,9 +314,10 @@ def test_what_comes_into_a_folder_while_a_job_runs_is_kept(tmp_path):
 @pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet", "in.csv.gz"])
 def test_an_input_that_is_replaced_while_it_is_read_is_noticed(tmp_path, name):
     source = survey(str(write(tmp_path / name)), text_column="text")
-    write(tmp_path / name, [row | {"note": "other"} for row in ROWS])
-    with pytest.raises(InputError, match="was changed while it was read"):
-        list(source.batches())
+    for row in ({"note": "other"}, {"more": "columns"}):
+        write(tmp_path / name, [one | row for one in ROWS])
+        with pytest.raises(InputError, match="was changed while it was read"):
+            list(source.batches())
 
 
 def test_urls_are_read_and_written(model_folder):
