@@ -20,7 +20,7 @@ from scoring.columns import DTYPES, EMBEDDINGS
 from scoring.label import Labeller, Task
 from scoring.parts import PART_ROWS, windows
 from scoring.place import FORMATS, STANDARD, Kind, Place, spooled_input
-from scoring.progress import Progress, write_metrics
+from scoring.progress import NOTHING, Progress, write_metrics
 from scoring.source import Source, survey
 from scoring.state import State
 
@@ -93,35 +93,12 @@ def score(job: Job) -> dict[str, Any]:
     if job.metrics_file and not os.access(job.metrics_file.absolute().parent, os.W_OK):
         raise InputError(f"{job.metrics_file}: its folder is not there, or cannot be written to")
     with ExitStack() as stack:
-        piped = job.input == STANDARD
-        if piped and job.input_format is None:
-            raise InputError("standard input has no name to tell its format by; say --input-format")
-        name = stack.enter_context(spooled_input()) if piped else job.input
-        source = survey(
-            name,
-            text_column=job.text_column,
-            given=job.input_format,
-            called="standard input" if piped else None,
-        )
-        classifier = Classifier.load(job.model, precision=job.precision)
-        task = Task(
-            source.schema,
-            job.text_column,
-            kind,
-            job.scores or classifier.problem_type == "multi_label",
-            job.embeddings,
-            job.dtype,
-            job.prefix,
-        )
-        task.columns(classifier).check(source.schema)
-        with Labeller(classifier, task, threads=1) as labeller:
-            labeller.nothing()  # of columns that the format cannot hold it tells before anything is computed
-        sink: State | _Piped = _Piped()
-        if job.output != STANDARD:
-            target = Place.of(job.output).resolved()
-            _check_apart(source, target, kind)
-            decisive = _decisive(task, source, classifier)
-            sink = stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
+        try:
+            task, source, classifier, sink = _begun(job, kind, stack)
+        except BaseException:
+            if job.metrics_file:
+                write_metrics(job.metrics_file, NOTHING, {})
+            raise
         progress = Progress(source.rows, sum(map(Counter, sink.parts.values()), Counter()))
         try:
             _run(job, task, source, classifier, sink, progress)
@@ -133,6 +110,39 @@ def score(job: Job) -> dict[str, Any]:
                 model = {"name": manifest.name, "version": manifest.version, "precision": classifier.precision}
                 write_metrics(job.metrics_file, summary, model)
     return summary
+
+
+def _begun(job: Job, kind: Kind, stack: ExitStack) -> tuple[Task, Source, Classifier, State | _Piped]:
+    """Look at the input, the model and the output: what is wrong with one is told before anything is computed."""
+    piped = job.input == STANDARD
+    if piped and job.input_format is None:
+        raise InputError("standard input has no name to tell its format by; say --input-format")
+    name = stack.enter_context(spooled_input()) if piped else job.input
+    source = survey(
+        name,
+        text_column=job.text_column,
+        given=job.input_format,
+        called="standard input" if piped else None,
+    )
+    classifier = Classifier.load(job.model, precision=job.precision)
+    task = Task(
+        source.schema,
+        job.text_column,
+        kind,
+        job.scores or classifier.problem_type == "multi_label",
+        job.embeddings,
+        job.dtype,
+        job.prefix,
+    )
+    task.columns(classifier).check(source.schema)
+    with Labeller(classifier, task, threads=1) as labeller:
+        labeller.nothing()  # of columns that the format cannot hold it tells before anything is computed
+    if job.output == STANDARD:
+        return task, source, classifier, _Piped()
+    target = Place.of(job.output).resolved()
+    _check_apart(source, target, kind)
+    decisive = _decisive(task, source, classifier)
+    return task, source, classifier, stack.enter_context(State.open(target, kind, decisive, resume=job.resume))
 
 
 def _run(

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EVERY = 10.0  # seconds between two lines where there is no terminal
+NOTHING: dict[str, Any] = {  # summary of a job that was refused before it began
+    "complete": False,
+    "ok": 0,
+    "errors": {},
+    "truncated": 0,
+    "seconds": 0.0,
+    "rows_per_second": 0.0,
+}
 
 
 class Progress:
@@ -80,6 +88,11 @@ def write_metrics(path: Path, summary: Mapping[str, Any], model: Mapping[str, st
     """
     Write what came of a job as Prometheus' textfile collector reads it, in one step.
 
+    Args:
+        path: The file.
+        summary: What `Progress.summary` gives, or NOTHING.
+        model: Its name, version and precision; empty if the job did not come so far.
+
     Raises:
         InputError: the file cannot be written.
     """
@@ -99,7 +112,8 @@ def write_metrics(path: Path, summary: Mapping[str, Any], model: Mapping[str, st
     gauge("rows_per_second", "Speed of the job.", summary["rows_per_second"])
     gauge("complete", "1: the output is there; 0: it is not.", float(summary["complete"]))
     gauge("end_time_seconds", "When the job ended, in seconds since 1970.", time.time())
-    gauge("model_info", "The model that answered.", 1, **model)
+    if model:
+        gauge("model_info", "The model that answered.", 1, **model)
     try:
         write_to_textfile(str(path), registry)
     except OSError as error:

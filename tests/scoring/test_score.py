@@ -677,3 +677,23 @@ def test_figures_for_monitoring(tmp_path, model_folder):
     )
     score(failed)
     assert "bertrand_score_complete 0.0" in (tmp_path / "job.prom").read_text(), "yesterday's success is not today's"
+
+
+def test_a_job_that_is_refused_does_not_keep_the_figures_of_the_one_before(unfinished, tmp_path):
+    """Whether the input, the model, the unfinished job or the output is in its way."""
+    figures = tmp_path / "job.prom"
+    (tmp_path / "bad.csv").write_text("id\n1\n")
+    command, (source, out, _, model, *rate) = unfinished[0], unfinished[1:]
+    refused = [
+        [source, out, "--model", model, *rate, "--resume", "--prefix", "p_"],
+        [source, tmp_path / "none" / "out.csv", "--model", model],
+        [source, source, "--model", model],
+        [tmp_path / "bad.csv", out, "--model", model],
+        [source, out, "--model", tmp_path / "none"],
+    ]
+    for job in refused:
+        figures.write_text("bertrand_score_complete 1.0\n")
+        done = run_command(command, *job, "--metrics-file", figures)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "\nbertrand_score_complete 0.0\n" in figures.read_text()
+        assert 'bertrand_score_rows{outcome="ok"} 0.0\n' in figures.read_text()
