@@ -162,9 +162,8 @@ def find_inputs(name: str, given: str | None = None) -> list[tuple[Place, Kind]]
     """
     place = Place.of(name)
     with explained(name):
-        if place.is_local and place.fs.exists(place.path) and not place.fs.isdir(place.path):
-            found = [place.path]  # a name may hold the characters of a glob
-        elif any(mark in place.path for mark in "*?["):
+        # A local name may hold the characters of a glob.
+        if any(mark in place.path for mark in "*?[") and not (place.is_local and place.fs.exists(place.path)):
             found = [path for path in place.fs.glob(place.path) if not place.fs.isdir(path)]
         elif place.fs.isdir(place.path):
             found = [path for path in place.fs.find(place.path) if not _is_hidden(path, place.path)]

@@ -170,6 +170,17 @@ def test_a_folder_and_a_glob_are_one_table_in_alphabetical_order(tmp_path, model
         assert [row["from"] for row in read(tmp_path / "out.jsonl")] == ["a.csv"] * 3 + ["b.csv"] * 3 + ["c.csv.gz"] * 3
 
 
+def test_a_local_folder_may_have_the_characters_of_a_glob_in_its_name(tmp_path):
+    for name in ("day[1]", "day1", "a*"):
+        (tmp_path / name / "in[1]").mkdir(parents=True)
+        write(tmp_path / name / "in[1]" / "x[2].csv", [{"text": "login", "from": name}])
+    for name in ("day[1]", "a*"):
+        for place in (tmp_path / name, tmp_path / name / "in[1]", tmp_path / name / "in[1]" / "x[2].csv"):
+            (batch,) = survey(str(place), text_column="text").batches()
+            assert batch.column("from").to_pylist() == [name]
+    assert survey(str(tmp_path / "day?" / "*" / "*.csv"), text_column="text").rows == 1
+
+
 @pytest.mark.parametrize("format_", ["parquet", "csv", "jsonl"])
 def test_files_of_one_table_may_have_its_columns_in_any_order(tmp_path, format_):
     write(tmp_path / f"a.{format_}", [{"id": "1", "text": "login", "note": "x"}])
