@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ def _begun(job: Job, kind: Kind, stack: ExitStack) -> tuple[Task, Source, Classi
 def _run(
     job: Job, task: Task, source: Source, classifier: Classifier, sink: State | _Piped, progress: Progress
 ) -> None:
-    allowed = job.max_error_rate * source.rows
+    allowed = _allowed(job.max_error_rate, source.rows)
     engine = _on_a_cluster if job.engine == "ray" else _on_this_machine
     try:
         if not sink.parts or progress.counts["rows"] < source.rows:  # a kill may have come after the last part
@@ -174,6 +175,11 @@ def _run(
     except (KeyboardInterrupt, SystemExit):
         print(sink.advice, file=sys.stderr)
         raise
+
+
+def _allowed(rate: float, rows: int) -> int:
+    """Return how many rows may have no answer; of .29 and 100 rows 29, which as floats are 28.999999999999996."""
+    return int(Decimal(str(rate)) * rows)
 
 
 def _on_this_machine(

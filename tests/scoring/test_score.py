@@ -473,6 +473,14 @@ def test_too_many_errors_end_the_job_and_a_higher_rate_goes_on(unfinished, tmp_p
     assert len(read(tmp_path / "out.csv")) == PART_ROWS["none"] + 10
 
 
+def test_as_many_errors_as_the_rate_allows_are_not_more(tmp_path, model_folder):
+    """.29 of 100 is 28.999999999999996 as floats are multiplied."""
+    write(tmp_path / "in.jsonl", [{"text": "" if i < 29 else "login"} for i in range(100)])
+    for rate, complete in ((0.29, True), (0.2899, False)):
+        job = Job(str(tmp_path / "in.jsonl"), str(tmp_path / "out.csv"), model_folder, max_error_rate=rate)
+        assert score(job)["complete"] is complete
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
