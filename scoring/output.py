@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ SUCCESS = "_SUCCESS"
 REPLACED = "replaced"  # what an earlier output is called until the new one has its name
 OWN = re.compile(r"_SUCCESS|part-\d{6,}\.(csv|tsv|jsonl|parquet)")
 SLICE = 2**20  # bytes of a table that are Python objects at a time
+A_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896  # of the years 1 and 9999, counted from 1970-01-01
 NESTED = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -34,6 +37,7 @@ NESTED = (
     pa.types.is_struct,
     pa.types.is_map,
 )
+BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
 
 
 def encode(table: pa.Table, kind: Kind, *, first: bool) -> bytes:
@@ -193,10 +197,20 @@ def _join(parts: Sequence[Place], file: Any, kind: Kind) -> None:
 def plain(array: pa.Array) -> list[Any]:
     """Return the values of an array for JSON; floats of 32 bits stay so, to be written in few digits."""
     kind = array.type
-    if pa.types.is_dictionary(kind):
-        return plain(array.dictionary_decode())
     if pa.types.is_map(kind):
-        return [None if row is None else dict(row) for row in array.to_pylist()]
+        ends = array.offsets.to_pylist()
+        first, size = ends[0], ends[-1] - ends[0]
+        keys, items = array.keys.slice(first, size), plain(array.items.slice(first, size))
+        keys = plain(keys) if pa.types.is_temporal(kind.key_type) else keys.to_pylist()
+        pairs = list(zip(keys, items, strict=True))
+        return [
+            dict(pairs[start - first : end - first]) if ok else None
+            for ok, (start, end) in zip(array.is_valid().to_pylist(), pairwise(ends), strict=True)
+        ]
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        _check_dates(array)
+        # As Arrow has them in CSV: what Python makes of them, and of nanoseconds at all, depends on pandas being there.
+        return list(array.cast(pa.string()).to_pylist())
     if pa.types.is_float32(kind) or pa.types.is_float16(kind):
         numbers = array.to_numpy(zero_copy_only=False)
         return [value if ok else None for value, ok in zip(list(numbers), array.is_valid().to_pylist(), strict=True)]
@@ -217,8 +231,20 @@ def plain(array: pa.Array) -> list[Any]:
     return list(array.to_pylist())
 
 
+def _check_dates(array: pa.Array) -> None:
+    """Raise ValueError where a date is of none of the years 1 to 9999: as text, Arrow writes something else for it."""
+    kind = array.type
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        return
+    a_day = 1 if pa.types.is_date32(kind) else 86_400 * A_SECOND[getattr(kind, "unit", "ms")]
+    ends = pa.compute.min_max(array.cast(pa.int32() if kind.bit_width == 32 else pa.int64())).as_py()
+    for end in ends.values():
+        if end is not None and not FIRST_DAY <= end // a_day <= LAST_DAY:
+            raise ValueError(f"a date {end // a_day} days from 1970-01-01, expected one of the years 1 to 9999")
+
+
 def _flat(table: pa.Table) -> pa.Table:
-    """Write what a cell of CSV cannot hold as JSON."""
+    """Write what a cell of CSV cannot hold: lists and objects as JSON, and bytes in hexadecimal digits."""
     for i, field in enumerate(table.schema):
         if any(is_kind(field.type) for is_kind in NESTED):
             texts = [
@@ -228,8 +254,12 @@ def _flat(table: pa.Table) -> pa.Table:
                 for batch in _slices(table.select([i]))
             ]
             table = table.set_column(i, field.name, pa.chunked_array(texts, pa.string()))
-        elif pa.types.is_dictionary(field.type):
-            table = table.set_column(i, field.name, table[i].cast(field.type.value_type))
+        elif any(is_kind(field.type) for is_kind in BYTES):
+            digits = [None if value is None else value.hex() for value in table[i].to_pylist()]
+            table = table.set_column(i, field.name, pa.array(digits, pa.string()))
+        else:
+            for chunk in table[i].chunks:
+                _check_dates(chunk)
     return table
 
 

@@ -650,15 +650,60 @@ def test_dictionaries_of_different_values_are_one_column(tmp_path, model_folder)
     assert found["status"].to_pylist() == ["ok"] * 300
 
 
-def test_values_that_the_output_cannot_hold_are_one_line(tmp_path, model_folder):
-    table = pa.table({"text": ["login"], "when": pa.array([-(2**40)], pa.timestamp("s"))})
+@pytest.mark.parametrize("wanted", ["out.csv", "out.jsonl"])
+@pytest.mark.parametrize("days", [-719_163, 2_932_897])
+def test_values_that_the_output_cannot_hold_are_one_line(tmp_path, model_folder, wanted, days):
+    """Arrow writes such a date as `<value out of range>`, or as another."""
+    table = pa.table({"text": ["login"], "when": pa.array([days * 86400], pa.timestamp("s", "Europe/Berlin"))})
     pq.write_table(table, tmp_path / "in.parquet")
-    done = run_command("score", tmp_path / "in.parquet", tmp_path / "out.jsonl", "--model", model_folder)
+    done = run_command("score", tmp_path / "in.parquet", tmp_path / wanted, "--model", model_folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "rows that jsonl cannot hold" in done.stderr
-    assert (
-        run_command("score", tmp_path / "in.parquet", tmp_path / "out.parquet", "--model", model_folder).returncode == 0
-    )
+    assert f"rows that {wanted[4:]} cannot hold: a date {days} days from 1970-01-01" in done.stderr
+    score(Job(str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"), model_folder))
+
+
+TIMES = {
+    "seconds": (pa.array([-719_162 * 86400, None, 0], pa.timestamp("s")), "0001-01-01 00:00:00"),
+    "nanoseconds": (pa.array([10**18 + 1, None, 0], pa.timestamp("ns")), "2001-09-09 01:46:40.000000001"),
+    "zone": (pa.array([10**9, None, 0], pa.timestamp("s", "Europe/Berlin")), "2001-09-09 03:46:40+0200"),
+    "date": (pa.array([2_932_896, None, 0], pa.date32()), "9999-12-31"),
+    "date64": (pa.array([86_400_000, None, 0], pa.date64()), "1970-01-02"),
+    "time": (pa.array([1, None, 0], pa.time64("ns")), "00:00:00.000000001"),
+    "duration": (pa.array([10**18 + 1, None, 0], pa.duration("ns")), "1000000000000000001"),
+}
+
+
+def test_times_are_the_same_text_in_csv_and_jsonl():
+    """Within lists, objects and maps too; whether pandas is there or not, which Python's values of them depend on."""
+    table = pa.table({name: times for name, (times, _) in TIMES.items()})
+    (row, empty, _) = csv.DictReader(io.StringIO(encode(table, Kind("csv"), first=True).decode()))
+    assert row == {name: text for name, (_, text) in TIMES.items()}
+    assert set(empty.values()) == {""}
+    nested = {
+        "list": pa.ListArray.from_arrays([0, 1, 1, 3], TIMES["nanoseconds"][0], mask=pa.array([False, True, False])),
+        "struct": pa.StructArray.from_arrays([TIMES["duration"][0]], ["a"]),
+        "map": pa.array([[(10**18, 1), (1, None)], None, []], pa.map_(pa.timestamp("ns"), pa.duration("ns"))),
+    }
+    table = pa.table({**dict(zip(table.schema.names, table.columns, strict=True)), **nested})
+    lines = b"".join(encode(table.slice(i, 1), Kind("jsonl"), first=True) for i in range(3)).splitlines()
+    assert lines == encode(table, Kind("jsonl"), first=True).splitlines()
+    first, second, third = map(json.loads, lines)
+    assert first == row | {
+        "list": ["2001-09-09 01:46:40.000000001"],
+        "struct": {"a": "1000000000000000001"},
+        "map": {"2001-09-09 01:46:40.000000000": "1", "1970-01-01 00:00:00.000000001": None},
+    }
+    assert {str(value) for value in second.values()} == {"None", "{'a': None}"}
+    assert (third["list"], third["map"]) == ([None, "1970-01-01 00:00:00.000000000"], {})
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2)])
+def test_bytes_are_hexadecimal_digits(kind):
+    table = pa.table({"key": pa.array([b"\xff\x00", None], kind), "id": [1, 2]})
+    lines = encode(table, Kind("csv"), first=True).decode().splitlines()
+    assert [row["key"] for row in csv.DictReader(lines)] == ["ff00", ""]
+    lines = encode(table, Kind("jsonl"), first=True).splitlines()
+    assert [json.loads(line)["key"] for line in lines] == ["ff00", None]
 
 
 def test_the_input_is_never_overwritten_and_an_unwritable_output_is_told_at_once(tmp_path, model_folder):
