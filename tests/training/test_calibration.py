@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from inference import Classifier
-from inference.classifier import softmax
+from inference.classifier import sigmoid, softmax
 from tests.support import manifest_of, run_command, write_csv
 from training import pipeline
 from training.calibration import Calibration, fit, fit_abstention, fit_temperature, fit_thresholds
@@ -52,10 +53,40 @@ def test_several_labels_a_row_have_a_temperature_too():
     assert fit_temperature(logits * 2.5, truth, multi_label=True) == pytest.approx(2.5, rel=0.08)
 
 
-def test_a_model_that_is_always_right_has_a_finite_temperature():
-    logits = np.eye(4, dtype=np.float32) * 9
-    assert 0 < fit_temperature(logits, np.eye(4, dtype=bool)) < 1
-    assert fit(logits[:0], np.zeros((0, 4), dtype=bool)) == Calibration()
+@pytest.mark.parametrize("scale", [3, 9, 30])
+@pytest.mark.parametrize("rows", [4, 20, 1000])
+def test_rows_that_are_all_right_are_believed_as_far_as_their_number_goes(rows, scale):
+    """Without a prior any temperature would be too warm: the coldest made every later score 1."""
+    truth = np.arange(rows)[:, None] % 4 == np.arange(4)
+    logits = truth.astype(np.float32) * scale
+    scores = softmax(logits / np.float32(fit_temperature(logits, truth)))
+    assert scores[truth] == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+    assert fit(logits, truth, min_precision=0.9).abstention.threshold < 0.9995
+    assert fit(logits[:0], truth[:0]) == Calibration()
+
+
+@pytest.mark.parametrize("rows", [4, 20, 1000])
+def test_several_labels_that_are_all_right_are_believed_as_far_as_their_number_goes(rows):
+    truth = np.arange(rows)[:, None] % 2 == np.arange(2)
+    logits = np.where(truth, 9, -9).astype(np.float32)
+    scores = sigmoid(logits / np.float32(fit_temperature(logits, truth, multi_label=True)))
+    assert scores[truth] == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_of_thousands_of_rows_the_prior_changes_nothing_that_can_be_seen(drawn, multi_label):
+    """Against the temperature that is likeliest without it, found on a grid."""
+    logits, truth = drawn
+    grid = np.exp(np.arange(-1.5, 1.5, 0.002))
+
+    def surprise(temperature):
+        scaled = logits.astype(float) / temperature
+        if multi_label:
+            return np.logaddexp(0, np.where(truth, -scaled, scaled)).mean()
+        return -log_softmax(scaled, axis=1)[truth].mean()
+
+    plain = min(grid, key=surprise)
+    assert fit_temperature(logits, truth, multi_label=multi_label) == pytest.approx(plain, rel=0.004)
 
 
 def test_a_threshold_is_where_its_label_has_the_best_f1():
