@@ -67,6 +67,11 @@ class Checkpoint:
         """The probability from which each label is given; None: one label a text, or 0.5 where it may have several."""
         return self.calibration.thresholds
 
+    def can_read(self, texts: Sequence[str]) -> list[bool]:
+        """Return for each text whether the tokenizer leaves anything of it."""
+        special = self.tokenizer.num_special_tokens_to_add(pair=False)
+        return [len(ids) > special for ids in self.tokenizer(list(texts), truncation=False)["input_ids"]]
+
     def run(self, texts: Sequence[str]) -> list[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]]:
         """
         Run each text on its own, unpadded, in float32.

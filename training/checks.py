@@ -110,12 +110,19 @@ class Checked:
 
     table: Table
     tokens: list[int]  # of each row, special tokens included
+    special: int  # tokens of a text of which the tokenizer leaves nothing
     findings: list[Finding]  # the gravest first
 
     @property
     def failed(self) -> bool:
         """Whether training would refuse the file."""
         return any(finding.level == "error" for finding in self.findings)
+
+    @property
+    def readable(self) -> Table:
+        """Return the table without the rows of whose text the tokenizer leaves nothing."""
+        rows = [row for row, count in zip(self.table.rows, self.tokens, strict=True) if count > self.special]
+        return replace(self.table, rows=rows)
 
     def summary(self) -> dict[str, Any]:
         """Return the size of the file in figures."""
@@ -135,7 +142,12 @@ class Checked:
 
 
 def check(
-    table: Table, against: Table | None = None, *, count_tokens: Callable[[list[str]], list[int]], max_tokens: int
+    table: Table,
+    against: Table | None = None,
+    *,
+    dev: Table | None = None,
+    count_tokens: Callable[[list[str]], list[int]],
+    max_tokens: int,
 ) -> Checked:
     """
     Look for everything that makes a model worse, or its measured accuracy better than it is.
@@ -143,27 +155,33 @@ def check(
     Args:
         table: The rows to learn from.
         against: The rows to measure on, which must not be known from `table`.
+        dev: The rows to choose the epoch by, which must not be known from it either.
         count_tokens: Gives the tokens of each text, special tokens included.
         max_tokens: What the model will read of a text.
     """
+    (special,) = count_tokens([""])
     tokens = count_tokens([row.text for _, row in table.rows])
+    others = [one for one in (against, dev) if one]
+    sizes = [(table, tokens), *((one, count_tokens([row.text for _, row in one.rows])) for one in others)]
     spelling = spellings(table, against)
     groups = _by_text(table)
     findings = chain(
         _bad_rows(table),
+        *(_unread(one, counts, special, where=f" of {one.path}" if one is not table else "") for one, counts in sizes),
         _single_label(table),
         _ids_for_labels(table),
         _unknown_labels(table, against) if against else (),
         _label_variants(table, against, spelling),
         _contradictions(groups, spelling),
-        _leakage(groups, table, against) if against else (),
+        _leakage(groups, table, against, "accuracy on them is memory, not skill") if against else (),
+        _leakage(groups, table, dev, "the epoch and the temperature are chosen by memory, not skill") if dev else (),
         _rare_labels(table),
         _imbalance(table),
         _too_long(table, tokens, max_tokens),
         _encoding(table),
         _copies(groups, spelling),
     )
-    return Checked(table, tokens, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
+    return Checked(table, tokens, special, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
 
 
 def check_labels(
@@ -256,6 +274,16 @@ def _bad_rows(table: Table) -> Iterator[Finding]:
         yield Finding("bad_row", "error", len(flaws), message, _some(map(str, flaws)))
 
 
+def _unread(table: Table, tokens: Sequence[int], special: int, *, where: str) -> Iterator[Finding]:
+    sizes = zip(table.rows, tokens, strict=True)
+    if lost := [f"{table.path}, {place}: {_excerpt(row.text)}" for (place, row), count in sizes if count <= special]:
+        message = (
+            f"{_rows(len(lost))}{where} of whose text the tokenizer leaves nothing, as of U+FFFD alone: "
+            "nothing can be said of them; take them out"
+        )
+        yield Finding("text_unread", "error", len(lost), message, _some(lost))
+
+
 def _single_label(table: Table) -> Iterator[Finding]:
     counts = table.counts
     if len(counts) < 2:
@@ -322,7 +350,7 @@ def _copies(groups: Groups, spelling: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("near_duplicate", "note", len(alike), message, _some(alike))
 
 
-def _leakage(groups: Groups, table: Table, against: Table) -> Iterator[Finding]:
+def _leakage(groups: Groups, table: Table, against: Table, consequence: str) -> Iterator[Finding]:
     places = {key: group[0][0] for key, group in groups.items()}
     known = [
         f"{place}, as {places[key]} of {table.path}: {_excerpt(row.text)}"
@@ -332,7 +360,7 @@ def _leakage(groups: Groups, table: Table, against: Table) -> Iterator[Finding]:
     if known:
         message = (
             f"{_rows(len(known))} of {against.path} whose text, but for case and punctuation, {table.path} has too: "
-            "accuracy on them is memory, not skill"
+            f"{consequence}"
         )
         yield Finding("leakage", "warning", len(known), message, _some(known))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from inference import artifact
 from inference.classifier import Classifier
+from inference.encoder import Encoded
 from inference.errors import ArtifactError, InputError
 from training.base import quiet_transformers, token_counter
 from training.checks import Table, check, check_labels, clean
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.calibration import Unseen
+    from training.checkpoint import Checkpoint
     from training.checks import Checked
     from training.compare import Comparison
     from training.data import Row
     from training.gates import Gate
-    from training.metrics import Metrics, Scorer
+    from training.metrics import Metrics
     from training.sample import Sample
     from training.settings import Search, TrainConfig
 
@@ -77,10 +79,11 @@ def train(
 
     quiet_transformers()
     load_config(config.base)
-    checked = _check(config, rows.table, rows.test_table)
+    checked = _check(config, rows.table, rows.test_table, rows.dev_table)
     for finding in checked.findings:
         if finding.level == "error":
-            raise DataError(f"{data}: {finding.message}")
+            where = f" ({finding.examples[0]})" if finding.code == "text_unread" else ""
+            raise DataError(f"{data}: {finding.message}{where}")
         if finding.level == "warning" and is_first_process():
             print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
     work = out.parent / f".{out.name}.training"
@@ -107,6 +110,7 @@ class _Divided:
     """The files of a run, and what each row is for."""
 
     table: Table
+    dev_table: Table | None
     test_table: Table | None
     train: list[Row]
     dev: list[Row]  # none where examples are few
@@ -132,7 +136,8 @@ def _divided(config: TrainConfig, data: Path, *, dev: Path | None, test: Path | 
             if not dev_rows:
                 raise DataError(f"{data}: no row can be spared to choose the epoch by; name a --dev")
     test_rows = tables[test].trainable if test else []
-    return _Divided(tables[data], tables[test] if test else None, rows, dev_rows, test_rows, labels)
+    dev_table, test_table = (tables[path] if path else None for path in (dev, test))
+    return _Divided(tables[data], dev_table, test_table, rows, dev_rows, test_rows, labels)
 
 
 def _learn(
@@ -206,7 +211,7 @@ def export(
     if measured:
         rows = _read_for(loaded, data, text_column, label_column)
     else:
-        rows = read_rows(data, text_column=text_column, label_column=None)
+        rows = _with_tokens(loaded, Table.read(data, text_column=text_column, label_column=None))
     run = read_run(checkpoint)
     return build(
         loaded,
@@ -233,11 +238,12 @@ def verify(model: Path, *, data: Path, text_column: str = "text", label_column: 
         DataError: `data` cannot be read, or has labels that the model does not know.
     """
     opened = artifact.Artifact.open(model)
-    if label_column is None:
-        rows = read_rows(data, text_column=text_column, label_column=None)
-    else:
-        rows = _read_for(opened.manifest, data, text_column, label_column)
     opened.check_all()
+    fp32 = Classifier.load(opened.folder, precision="fp32")
+    if label_column is None:
+        rows = _with_tokens(fp32, Table.read(data, text_column=text_column, label_column=None))
+    else:
+        rows = _read_for(fp32, data, text_column, label_column)
     checkpoint = opened.folder / artifact.CHECKPOINT
     if not checkpoint.is_dir():
         raise ArtifactError(f"{model}: has no {artifact.CHECKPOINT}/ to compare with; verify it where it was trained")
@@ -245,7 +251,6 @@ def verify(model: Path, *, data: Path, text_column: str = "text", label_column: 
     from training import gates
     from training.checkpoint import Checkpoint
 
-    fp32 = Classifier.load(opened.folder, precision="fp32")
     outcomes = gates.check(Checkpoint.load(str(checkpoint)), fp32, [row.text for row in rows])
     if "int8" in opened.manifest.precisions:
         int8 = Classifier.load(opened.folder, precision="int8")
@@ -302,14 +307,14 @@ def compare(
             f"{a} gives a row {kinds[first.problem_type]} and {b} {kinds[second.problem_type]}; "
             "only models of the same kind can be compared"
         )
-    rows = _read_for(first, data, text_column, label_column, name=a)
+    rows = _read_for(first, data, text_column, label_column, second, name=a)
     check_known(rows, second.labels, data, model=b)
     from training import compare as comparing
 
     return comparing.compare(first, second, rows, examples=examples)
 
 
-def _load(model: Path, precision: str) -> Scorer:
+def _load(model: Path, precision: str) -> Classifier | Checkpoint:
     """Load a model folder, or a PyTorch checkpoint."""
     if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
         quiet_transformers()
@@ -357,7 +362,7 @@ def check_data(
         checked = check_labels(checked, vectors, multi_label=config.multi_label)
     if not cleaned:
         return checked, None
-    rows = clean(table, other)
+    rows = clean(checked.readable, other)
     write_rows(cleaned, rows, text_column=config.text_column, label_column=config.label_column)
     return checked, len(rows)
 
@@ -425,8 +430,8 @@ def _check_writable(path: Path) -> None:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(WRITERS)}")
 
 
-def _check(config: TrainConfig, table: Table, against: Table | None) -> Checked:
-    return check(table, against, count_tokens=token_counter(config.base), max_tokens=config.max_tokens)
+def _check(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
+    return check(table, against, dev=dev, count_tokens=token_counter(config.base), max_tokens=config.max_tokens)
 
 
 def _read(config: TrainConfig, path: Path) -> Table:
@@ -436,10 +441,33 @@ def _read(config: TrainConfig, path: Path) -> Table:
 
 
 def _read_for(
-    model: Scorer | artifact.Manifest, path: Path, text_column: str, label_column: str, *, name: Path | None = None
+    model: Classifier | Checkpoint,
+    path: Path,
+    text_column: str,
+    label_column: str,
+    *others: Classifier | Checkpoint,
+    name: Path | None = None,
 ) -> list[Row]:
-    """Read rows that are labelled for a model, and check that it knows their labels."""
+    """Read rows that are labelled for a model, and check that it knows their labels and that all can read them."""
     multi_label = model.problem_type == "multi_label"
-    rows = read_rows(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
-    check_known(rows, model.labels, path, model=name)
+    table = Table.read(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    check_known(table.trainable, model.labels, path, model=name)
+    for one in (model, *others):
+        _with_tokens(one, table)
+    return table.trainable
+
+
+def _with_tokens(model: Classifier | Checkpoint, table: Table) -> list[Row]:
+    """Return the rows; DataError says which has a text that the tokenizer of a model leaves nothing of."""
+    rows = table.trainable
+    texts = [row.text for row in rows]
+    if isinstance(model, Classifier):
+        read = [isinstance(item, Encoded) for item in model.encoder.encode(texts, offsets=False)]
+    else:
+        read = model.can_read(texts)
+    for (place, row), has_tokens in zip(table.rows, read, strict=True):
+        if not has_tokens:
+            raise DataError(
+                f"{table.path}, {place}: the model's tokenizer leaves nothing of {row.text[:40]!r}; take the row out"
+            )
     return rows

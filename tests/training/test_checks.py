@@ -6,8 +6,10 @@ import json
 import pytest
 
 from tests.support import run_command, write_csv
+from training import pipeline
 from training.checks import Table, check, clean, fold, spellings
 from training.data import Row, read_rows
+from training.errors import DataError
 
 WORDS = "order card refund parcel login payment voucher account invoice transfer".split()
 
@@ -64,6 +66,28 @@ def test_what_the_test_rows_share_with_the_training_rows_is_found(tmp_path):
     assert "line 2, as line 3 of" in findings["leakage"].examples[0]
     assert findings["leakage"].level == "warning"
     assert findings["label_unknown"].level == "error"
+
+
+def test_what_the_development_rows_share_with_the_training_rows_is_found(tmp_path):
+    """An epoch that knows the answers is chosen for its memory, and the temperature believes it."""
+    table = Table.read(write_csv(tmp_path / "data.csv", good()))
+    dev = Table.read(write_csv(tmp_path / "dev.csv", [("Order and card!", "b"), ("quite new", "a")]))
+
+    checked = check(table, dev=dev, count_tokens=lambda texts: [len(text.split()) + 2 for text in texts], max_tokens=32)
+
+    (leakage,) = checked.findings
+    assert (leakage.code, leakage.level, leakage.count) == ("leakage", "warning", 1)
+    assert "dev.csv" in leakage.message
+    assert "line 2, as line 3 of" in leakage.examples[0]
+
+
+def test_training_tells_of_development_rows_that_it_learns_from(tmp_path, tiny_base):
+    data = write_csv(tmp_path / "data.csv", good())
+    dev = write_csv(tmp_path / "dev.csv", good(4))
+
+    done = run_command("train", data, "--dev", dev, "--base", tiny_base, "--epochs", "1", "--out", tmp_path / "model")
+
+    assert f"warning: 4 rows of {dev}" in done.stderr
 
 
 def test_labels_that_only_the_other_file_spells_differently_are_variants(tmp_path):
@@ -155,7 +179,7 @@ def test_multi_label_rows_contradict_each_other_by_their_whole_sets(tmp_path):
     rows = [("one", "a|b"), ("one", "b|a"), ("two", "a"), ("two", "a|b"), ("three", "b")]
     table = Table.read(write_csv(tmp_path / "data.csv", rows), multi_label=True)
 
-    checked = check(table, count_tokens=lambda texts: [3] * len(texts), max_tokens=8)
+    checked = check(table, count_tokens=lambda texts: [2 + len(text) for text in texts], max_tokens=8)
 
     counts = {finding.code: finding.count for finding in checked.findings}
     assert (counts["contradiction"], counts["duplicate"]) == (2, 1)
@@ -173,6 +197,43 @@ DAMAGED = {
     "labels.csv": b"text,label\n" + b"".join(b"row %d,label %d\n" % (i, i) for i in range(10_000)),
     "long.csv": b"text,label\n" + b"x" * 100_000 + b",a\n",
 }
+
+
+@pytest.mark.parametrize("text", ["\ufffd", "\ufe0f"])
+@pytest.mark.parametrize("option", [None, "--dev", "--test"])
+def test_a_text_of_which_the_tokenizer_leaves_nothing_is_told_before_training(tmp_path, tiny_base, text, option):
+    """Found by the exported model, it would end the run after all the time was spent, and without a place."""
+    planted = write_csv(tmp_path / "planted.csv", [*good(), (text, "a")])
+    data = write_csv(tmp_path / "data.csv", [(f"it is {t}", label) for t, label in good()]) if option else planted
+    others = [option, planted] if option else []
+
+    done = run_command("train", data, *others, "--base", tiny_base, "--out", tmp_path / "model")
+
+    assert done.returncode == 2
+    assert "leaves nothing" in done.stderr
+    assert f"{planted}, line 62" in done.stderr
+    assert "epoch 1" not in done.stderr
+
+
+def test_what_the_tokenizer_leaves_nothing_of_is_reported_and_cleaned_away(tmp_path, tiny_base):
+    data = write_csv(tmp_path / "data.csv", [*good(), ("\ufe0f", "a")])
+
+    done = run_command("check-data", data, "--base", tiny_base, "--clean", tmp_path / "clean.csv")
+
+    assert done.returncode == 1
+    assert f"{data}, line 62" in done.stdout
+    assert "[text_unread]" in done.stdout
+    assert [row.text for row in read_rows(tmp_path / "clean.csv")] == [text for text, _ in good()]
+
+
+def test_measuring_names_the_row_that_a_model_cannot_read(tmp_path, model_folder):
+    data = write_csv(tmp_path / "data.csv", [("refund please", "refund"), ("\ufffd", "login")])
+
+    for model in (model_folder, model_folder / "checkpoint"):
+        with pytest.raises(DataError, match=r"data\.csv, line 3: .* leaves nothing of"):
+            pipeline.evaluate(model, data)
+        with pytest.raises(DataError, match=r"data\.csv, line 3: .* leaves nothing of"):
+            pipeline.compare(model, model_folder, data)
 
 
 @pytest.mark.parametrize("name", DAMAGED)

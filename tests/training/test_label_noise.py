@@ -58,7 +58,7 @@ def vectors(texts):
 
 def findings_of(path, multi_label=False):
     table = Table.read(path, multi_label=multi_label)
-    checked = check(table, count_tokens=lambda texts: [8] * len(texts), max_tokens=32)
+    checked = check(table, count_tokens=lambda texts: [2 + len(text.split()) for text in texts], max_tokens=32)
     return {finding.code: finding for finding in check_labels(checked, vectors, multi_label=multi_label).findings}
 
 
