@@ -166,7 +166,19 @@ def _text(place: str, column: str, value: Any) -> str:
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected a sentence")
     if all(unicodedata.category(character)[0] in "CZ" for character in value):
         raise DataError(f"{place}: {column!r} is empty or has no visible character; expected a sentence")
+    _check_unicode(place, column, value)
     return value
+
+
+def _check_unicode(place: str, column: str, value: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can spell and no file or tokenizer can hold."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{place}: character {error.start + 1} of {column!r} is half of a surrogate pair "
+            f"(U+{ord(value[error.start]):04X}), as a text has that was cut inside an emoji; expected valid Unicode"
+        ) from error
 
 
 def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str, ...]:
@@ -176,11 +188,14 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
         parts = value.split(LABEL_SEPARATOR) if isinstance(value, str) else value
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
             raise DataError(f"{place}: {column!r} is {_kind(value)}; expected labels joined by | or a list of them")
+        for part in parts:
+            _check_unicode(place, column, part)
         return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
     if not isinstance(value, str):
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label")
     if not value.strip():
         raise DataError(f"{place}: {column!r} is empty; expected one label")
+    _check_unicode(place, column, value)
     return (value.strip(),)
 
 

@@ -60,6 +60,12 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         ("x.jsonl", b'{"text": "hi", "label": "a"}\n{"text": "ho"\n', ["line 2", "not valid JSON"]),
         ("x.jsonl", b'{"text": "hi", "label": null}\n', ["line 1", "'label' is missing"]),
         ("x.jsonl", b'{"text": 5, "label": "a"}\n', ["line 1", "int '5'"]),
+        (
+            "x.jsonl",
+            b'{"text": "hello \\ud83d", "label": "a"}\n',
+            ["line 1", "character 7 of 'text'", "surrogate pair (U+D83D)", "expected valid Unicode"],
+        ),
+        ("x.jsonl", b'{"text": "hello", "label": "\\ude00"}\n', ["line 1", "character 1 of 'label'", "U+DE00"]),
         ("x.jsonl", b"[1]\n", ["line 1", "one object a line"]),
         ("x.parquet", b"PAR2", ["not a Parquet file"]),
         ("x.xlsx", b"", ["unknown ending '.xlsx'", ".csv"]),
@@ -87,6 +93,14 @@ def test_several_labels_a_row_are_told_apart_by_a_bar_or_a_list(tmp_path):
     path.write_text('{"text": "a", "label": "x|y|x"}\n{"text": "b", "label": ["y"]}\n{"text": "c", "label": ""}\n')
 
     assert [row.labels for row in read_rows(path, multi_label=True)] == [("x", "y"), ("y",), ()]
+
+
+def test_half_of_a_surrogate_pair_in_one_of_several_labels_is_refused_too(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": ["x", "y\\ud83d"]}\n')
+
+    with pytest.raises(DataError, match=r"line 1: character 2 of 'label' is half of a surrogate pair"):
+        read_rows(path, multi_label=True)
 
 
 def test_the_split_keeps_every_label_and_every_copy_of_a_text_on_one_side():
