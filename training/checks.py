@@ -7,12 +7,13 @@ import statistics
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from itertools import chain, groupby
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from training import label_noise
+from training.copies import fold
 from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
 from training.errors import DataError
 from training.folds import deal
@@ -224,29 +225,6 @@ def clean(table: Table, against: Table | None = None) -> list[Row]:
     groups = [group for key, group in _by_text(table).items() if key not in known and not _is_torn(group, spelling)]
     # A dict is in the order in which its keys came: the first copies are in the order of the file.
     return [Row(group[0][1].text, _respelt(group[0][1].labels, spelling)) for group in groups]
-
-
-def fold(text: str) -> str:
-    """
-    Return a text without case, punctuation and spacing: what is equal then is a copy for every practical purpose.
-
-    Signs that mean something stay: symbols such as emoji, and runs of different marks, such as :) in place of :(.
-    """
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    parts = []
-    for kind, run in groupby(plain, key=_kind):
-        part = "".join(run)
-        if kind == "P":
-            part = f" {part} " if len(set(part)) > 1 else " "
-        parts.append(" " if kind == "Z" else part)
-    words = "".join(parts).split()
-    return " ".join(words or plain.split())  # of a text of marks alone, the marks
-
-
-def _kind(character: str) -> str:
-    """Return P for a punctuation mark, Z for a blank or an invisible character, W for what words and symbols are of."""
-    category = unicodedata.category(character)[0]
-    return {"P": "P", "Z": "Z", "C": "Z"}.get(category, "W")
 
 
 def spellings(*tables: Table | None) -> dict[str, str]:

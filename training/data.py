@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from training.copies import fold
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     Divide rows into a training and a development set, stratified by label.
 
     Every label with at least two texts is in both, as far as its texts have no other label too. The same text never
-    is in both: copies of it stay together.
+    is in both: copies of it, also those that differ in case, punctuation or spacing, stay together.
 
     Args:
         rows: All labelled sentences.
@@ -112,7 +113,7 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[row.text].append(row)
+        groups[fold(row.text)].append(row)
     strata: dict[tuple[str, ...], list[list[Row]]] = defaultdict(list)
     for group in groups.values():
         strata[group[0].labels].append(group)
@@ -126,10 +127,10 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
         train += [row for group in stratum[count:] for row in group]
     # Copies of a text may contradict each other in their labels, and take a label's only row along.
     learned = {label for row in train for label in row.labels}
-    orphans = {row.text for row in dev if not learned.issuperset(row.labels)}
-    train += [row for row in dev if row.text in orphans]
+    orphans = {fold(row.text) for row in dev if not learned.issuperset(row.labels)}
+    train += [row for row in dev if fold(row.text) in orphans]
     shuffle(train)
-    return train, [row for row in dev if row.text not in orphans]
+    return train, [row for row in dev if fold(row.text) not in orphans]
 
 
 def are_few(rows: Sequence[Row], config: TrainConfig) -> bool:

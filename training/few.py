@@ -12,6 +12,7 @@ import numpy as np
 
 from training.calibration import Unseen, fit_temperature
 from training.checkpoint import Checkpoint
+from training.copies import fold
 from training.data import Row, label_names
 from training.folds import deal
 from training.metrics import targets
@@ -97,10 +98,10 @@ class _Folds:
     """Rows, and which of them are judged by a model that has learnt from all others."""
 
     def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
-        fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS, seed=seed)
+        fold_of, alone = deal(rows, [fold(row.text) for row in rows], number=FOLDS, seed=seed)
         fold_of[[row.labels[0] in alone for row in rows]] = ALWAYS
-        numbers = [fold for fold in range(FOLDS) if (fold_of == fold).any()]
-        self.parts = [(_chosen(rows, fold_of != fold), _chosen(rows, fold_of == fold)) for fold in numbers]
+        numbers = [number for number in range(FOLDS) if (fold_of == number).any()]
+        self.parts = [(_chosen(rows, fold_of != number), _chosen(rows, fold_of == number)) for number in numbers]
         self.held_out = [row for _, held_out in self.parts for row in held_out]
         self.truth = targets(self.held_out, label_names(rows))
         self.size = {"folds": len(self.parts), "rows": len(self.held_out)}

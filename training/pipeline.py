@@ -15,6 +15,7 @@ from inference.encoder import Encoded
 from inference.errors import ArtifactError, InputError
 from training.base import quiet_transformers, token_counter
 from training.checks import Table, check, check_labels, clean
+from training.copies import fold
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
 from training.metrics import score
@@ -129,7 +130,7 @@ def _divided(config: TrainConfig, data: Path, *, dev: Path | None, test: Path | 
             check_known(tables[path].trainable, labels, path)
     dev_rows = tables[dev].trainable if dev else []
     if not dev:
-        if not config.multi_label and len({row.text for row in rows}) <= len(labels):
+        if not config.multi_label and len({fold(row.text) for row in rows}) <= len(labels):
             raise DataError(f"{data}: every label has one text only, so none is left to choose by; name a --dev")
         if spare or not are_few(rows, config):
             rows, dev_rows = split(rows, share=config.dev_share, seed=config.seed)

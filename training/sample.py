@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.checks import fold
+from training.copies import fold
 from training.data import label_names
 
 if TYPE_CHECKING:

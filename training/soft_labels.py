@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from training.calibration import fit_temperature
+from training.copies import fold
 from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
@@ -42,7 +43,7 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32]
     if not share:
         return None
     truth = targets(rows, label_names(rows))
-    fold_of, alone = deal(rows, [row.text for row in rows], number=FOLDS)
+    fold_of, alone = deal(rows, [fold(row.text) for row in rows], number=FOLDS)
     judged = np.array([row.labels[0] not in alone for row in rows])
     known = truth[judged].any(axis=0)  # labels that are alone in a fold keep their rows as they are
     soft = truth.astype(np.float32)

@@ -7,7 +7,8 @@ import pytest
 
 from tests.support import run_command, write_csv
 from training import pipeline
-from training.checks import Table, check, clean, fold, spellings
+from training.checks import Table, check, clean, spellings
+from training.copies import fold
 from training.data import Row, read_rows
 from training.errors import DataError
 

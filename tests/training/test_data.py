@@ -8,8 +8,10 @@ import pyarrow.parquet
 import pytest
 
 from tests.support import write_csv
+from training.copies import fold
 from training.data import Row, read_rows, split
 from training.errors import DataError
+from training.few import _Folds
 
 ROWS = [
     ("plain", "a"),
@@ -114,6 +116,34 @@ def test_the_split_keeps_every_label_and_every_copy_of_a_text_on_one_side():
     assert {row.labels for row in dev} == {row.labels for row in train} == {("common",), ("rare",)}
     assert split(rows, share=0.1, seed=3) == (train, dev)
     assert split(rows, share=0.1, seed=4) != (train, dev)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_near_copies_of_a_text_stay_on_one_side(seed):
+    """A model knows a text that it has learnt by its capital or its full stop too."""
+    rows = [Row(text, (str(i % 2),)) for i in range(20) for text in (f"text {i}", f"Text {i}.", f"TEXT  {i}!")]
+
+    train, dev = split(rows, share=0.2, seed=seed)
+
+    assert dev
+    assert Counter(train) + Counter(dev) == Counter(rows)
+    assert not {fold(row.text) for row in train} & {fold(row.text) for row in dev}
+
+
+def test_rows_without_near_copies_are_divided_as_ever():
+    """Figures of earlier models stay comparable."""
+    rows = [Row(f"text {i % 40}", ("ab"[i % 40 % 3 == 0],)) for i in range(60)]
+
+    _, dev = split(rows, share=0.1, seed=0)
+
+    assert sorted({row.text for row in dev}) == ["text 0", "text 1", "text 22", "text 35"]
+
+
+def test_near_copies_are_in_one_fold_of_few_examples():
+    rows = [Row(text, (str(i % 2),)) for i in range(12) for text in (f"text {i}", f"Text {i}.")]
+
+    for learnt, held_out in _Folds(rows, seed=0).parts:
+        assert not {fold(row.text) for row in learnt} & {fold(row.text) for row in held_out}
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.support import run_command, write_csv
-from training.checks import fold
+from training.copies import fold
 from training.data import Row, read_rows
 from training.sample import draw
 

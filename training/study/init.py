@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InputError
-from training.checks import fold
+from training.copies import fold
 from training.data import check_known, check_trainable, fingerprint, label_names, read_rows, split
 from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
