@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
@@ -90,6 +93,27 @@ def load_config(base: str) -> Any:
             f"base model {base!r}: is of the family {config.model_type!r}; supported are {', '.join(FAMILIES)}"
         )
     return config
+
+
+def longest_input(config: Any) -> int:
+    """Return how many tokens the position embeddings allow; RoBERTa's first positions are taken by padding."""
+    if family(config) == "roberta":
+        return int(config.max_position_embeddings - config.pad_token_id - 1)
+    return int(config.max_position_embeddings)
+
+
+def reading_length(base: str) -> int:
+    """
+    Return how many tokens of a text a base model reads at most, special tokens included.
+
+    Raises:
+        BaseModelError: as `load_config`.
+    """
+    file = Path(locate(base), "config.json")
+    if file.is_file():  # some seconds of imports less
+        with suppress(ValueError, TypeError, AttributeError):
+            return longest_input(SimpleNamespace(**json.loads(file.read_bytes())))
+    return longest_input(load_config(base))  # which fills in defaults, or says what is wrong
 
 
 def family(config: Any) -> str:

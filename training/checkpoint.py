@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from inference.classifier import sigmoid, softmax
-from training.base import family, fetch, load_config
+from training.base import fetch, load_config, longest_input
 from training.calibration import Calibration
 from training.errors import BaseModelError
 
@@ -127,10 +127,3 @@ def load_tokenizer(source: str) -> Any:
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise BaseModelError(f"{source}: its tokenizer has no tokenizer.json with a padding token; serving needs one")
     return tokenizer
-
-
-def longest_input(config: Any) -> int:
-    """Return how many tokens the position embeddings allow; RoBERTa's first positions are taken by padding."""
-    if family(config) == "roberta":
-        return int(config.max_position_embeddings - config.pad_token_id - 1)
-    return int(config.max_position_embeddings)

@@ -13,7 +13,7 @@ from inference import artifact
 from inference.classifier import Classifier
 from inference.encoder import Encoded
 from inference.errors import ArtifactError, InputError
-from training.base import quiet_transformers, token_counter
+from training.base import quiet_transformers, reading_length, token_counter
 from training.checks import Table, check, check_labels, clean
 from training.copies import fold
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
@@ -66,6 +66,7 @@ def train(
     Raises:
         DataError: a file is not what training needs.
         BaseModelError: the base model cannot be had.
+        InputError: more layers are to be kept than it has.
         ArtifactError: `out` is something other than a model folder.
         GateError: the exported graph is not faithful; nothing is written.
     """
@@ -76,10 +77,12 @@ def train(
     from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import is_first_process, read_run
+    from training.train import check_layers, is_first_process, read_run
 
     quiet_transformers()
-    load_config(config.base)
+    check_layers(config, load_config(config.base))
+    if is_first_process():
+        _tell_limit(config)
     checked = _check(config, rows.table, rows.test_table, rows.dev_table)
     for finding in checked.findings:
         if finding.level == "error":
@@ -354,6 +357,7 @@ def check_data(
         _check_writable(cleaned)
     table = _read(config, data)
     other = _read(config, against) if against else None
+    _tell_limit(config)
     checked = _check(config, table, other)
     if label_noise:
         quiet_transformers()
@@ -432,7 +436,17 @@ def _check_writable(path: Path) -> None:
 
 
 def _check(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
-    return check(table, against, dev=dev, count_tokens=token_counter(config.base), max_tokens=config.max_tokens)
+    max_tokens = min(config.max_tokens, reading_length(config.base))
+    return check(table, against, dev=dev, count_tokens=token_counter(config.base), max_tokens=max_tokens)
+
+
+def _tell_limit(config: TrainConfig) -> None:
+    if config.max_tokens > (longest := reading_length(config.base)):
+        print(
+            f"--max-tokens is {config.max_tokens}, but {config.base} has positions for {longest}: "
+            f"texts are cut after {longest} tokens",
+            file=sys.stderr,
+        )
 
 
 def _read(config: TrainConfig, path: Path) -> Table:

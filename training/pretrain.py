@@ -20,8 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
-from training.base import quiet_transformers
-from training.checkpoint import longest_input
+from training.base import longest_input, quiet_transformers
 from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity

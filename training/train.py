@@ -23,8 +23,8 @@ from tqdm import tqdm
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
-from training.base import family, fetch, load_config
-from training.checkpoint import load_tokenizer, longest_input
+from training.base import family, fetch, load_config, longest_input
+from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
 from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
@@ -83,12 +83,14 @@ def fine_tune(
 
     Raises:
         BaseModelError: the base model cannot be had or is of another family.
+        InputError: more layers are to be kept than it has.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
     config = config.for_rows(len(train))
     if soft is None:
         config = replace(config, soft_labels=0.0)
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
+    check_layers(config, base)
     tokenizer = load_tokenizer(config.base)
 
     run = {"config": asdict(config), "train_rows": fingerprint(train), "dev_rows": fingerprint(dev)}
@@ -211,6 +213,15 @@ def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
     return _model(config, base, labels)
 
 
+def check_layers(config: TrainConfig, base: Any) -> None:
+    """Raise InputError if more layers of a base are to be kept than its configuration has."""
+    if config.layers and config.layers > base.num_hidden_layers:
+        raise InputError(
+            f"--layers is {config.layers}, but {config.base} has {base.num_hidden_layers}; expected at most so many, "
+            "since layers are kept and none are added"
+        )
+
+
 def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> None:
     """Save the model as any program loads it, and the record of its run."""
     trainer.save_model(str(folder))
@@ -219,6 +230,8 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
     tokenizer.save_pretrained(str(folder))
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it is in train.json
     record = run | {
+        # What is really read: a base may have fewer positions than were asked for.
+        "config": run["config"] | {"max_tokens": tokenizer.model_max_length},
         "history": _history(trainer.state.log_history),
         "chosen_epoch": _chosen_epoch(trainer.state),
         "precision": "bfloat16" if has_bfloat16() else "float32",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from training.base import family, fetch, load_config
-from training.checkpoint import load_tokenizer, longest_input
+from training.base import family, fetch, load_config, longest_input
+from training.checkpoint import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -345,3 +345,27 @@ def test_a_search_that_cannot_be_is_refused(tmp_path, sentences, options, told):
     done = run_command("train", sentences, "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_layers_that_the_base_does_not_have_are_refused(tiny_base, sentences, tmp_path):
+    """They would be random ones on top of what was pretrained."""
+    config = TrainConfig(base=str(tiny_base), layers=3, **TINY)
+
+    with pytest.raises(InputError, match=r"--layers is 3, but .* has 2; expected at most so many"):
+        pipeline.train(config, sentences, out=tmp_path / "m")
+
+
+def test_more_tokens_than_the_base_reads_are_told_counted_and_recorded_as_what_is_read(tiny_base, tmp_path, capsys):
+    rows = [(f"{'refund ' * (70 if i == 3 else 1)}{'money' if i % 2 else 'login'} {i}", "ab"[i % 2]) for i in range(30)]
+    data = write_csv(tmp_path / "data.csv", rows)
+    config = TrainConfig(base=str(tiny_base), **TINY | {"max_tokens": 100, "epochs": 1}, few_examples="off")
+
+    checked, _ = pipeline.check_data(config, data)
+    assert "--max-tokens is 100, but" in capsys.readouterr().err
+    (finding,) = [one for one in checked.findings if one.code == "too_long"]
+    assert (finding.count, "more than 64 tokens" in finding.message) == (1, True)
+
+    rows = read_rows(data)
+    best = fine_tune(config, rows, [], tmp_path / "work")
+    assert json.loads((best / "train.json").read_text())["config"]["max_tokens"] == 64
+    assert fine_tune(config, rows, [], tmp_path / "work", resume=True) == best

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InputError
-from training.checkpoint import load_tokenizer, longest_input
+from training.base import longest_input
+from training.checkpoint import load_tokenizer
 from training.corpus import read_corpus
 from training.data import Row, fingerprint
 from training.errors import DataError

@@ -15,8 +15,8 @@ import numpy as np
 
 from inference import artifact
 from inference.errors import InputError
-from training.base import load_config
-from training.checkpoint import load_tokenizer, longest_input
+from training.base import load_config, longest_input
+from training.checkpoint import load_tokenizer
 from training.corpus import read_corpus
 from training.data import Row, check_known, check_trainable, fingerprint, label_names, read_rows
 from training.errors import DataError
