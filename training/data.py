@@ -183,21 +183,33 @@ def _check_unicode(place: str, column: str, value: str) -> None:
 
 
 def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str, ...]:
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
     if multi_label:
-        parts = value.split(LABEL_SEPARATOR) if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        parts = value if isinstance(value, list) else _number_as_text(value)
+        if isinstance(parts, str):
+            parts = parts.split(LABEL_SEPARATOR)
+        if not isinstance(parts, list):
             raise DataError(f"{place}: {column!r} is {_kind(value)}; expected labels joined by | or a list of them")
-        for part in parts:
-            _check_unicode(place, column, part)
-        return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        names = [_number_as_text(part) for part in parts]
+        for number, name in enumerate(names, start=1):
+            if not isinstance(name, str):
+                raise DataError(
+                    f"{place}: element {number} of {column!r} is {_kind(name)}; expected a text or a whole number"
+                )
+            _check_unicode(place, column, name)
+        return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+    value = _number_as_text(value)
     if not isinstance(value, str):
-        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label")
+        hint = "; a row of several labels needs --multi-label" if isinstance(value, list) else ""
+        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label{hint}")
     if not value.strip():
         raise DataError(f"{place}: {column!r} is empty; expected one label")
     _check_unicode(place, column, value)
     return (value.strip(),)
+
+
+def _number_as_text(value: Any) -> Any:
+    """Return a whole number as its digits, by which many files number their labels, and all else as it is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _kind(value: Any) -> str:
@@ -260,6 +272,7 @@ def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple
 
 
 def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    known = False  # whether the columns are those of the file: a later record without one is a bad row
     # Not str.splitlines(): a sentence may hold U+2028 and its like.
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
@@ -271,8 +284,10 @@ def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, A
             raise DataError(f"{place}: not valid JSON ({error}); expected one object a line") from error
         if not isinstance(record, dict):
             raise DataError(f"{place}: {_kind(record)}; expected one object a line")
-        _need_columns(Path(place), list(record), needed)
-        yield place, record
+        if not known:
+            _need_columns(Path(place), list(record), needed)
+            known = True
+        yield place, dict.fromkeys(needed) | record
 
 
 def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -8,8 +8,9 @@ import pyarrow.parquet
 import pytest
 
 from tests.support import write_csv
+from training.checks import Table
 from training.copies import fold
-from training.data import Row, read_rows, split
+from training.data import Row, read_placed, read_rows, split
 from training.errors import DataError
 from training.few import _Folds
 
@@ -68,6 +69,9 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
             ["line 1", "character 7 of 'text'", "surrogate pair (U+D83D)", "expected valid Unicode"],
         ),
         ("x.jsonl", b'{"text": "hello", "label": "\\ude00"}\n', ["line 1", "character 1 of 'label'", "U+DE00"]),
+        ("x.jsonl", b'{"sentence": "hi", "label": "a"}\n', ["line 1", "no column 'text'", "--text-column"]),
+        ("x.jsonl", b'{"text": "hi", "label": "a"}\n{"text": "ho"}\n', ["line 2", "'label' is missing"]),
+        ("x.jsonl", b'{"text": "hi", "label": [1, 2]}\n', ["line 1", "expected one label", "--multi-label"]),
         ("x.jsonl", b"[1]\n", ["line 1", "one object a line"]),
         ("x.parquet", b"PAR2", ["not a Parquet file"]),
         ("x.xlsx", b"", ["unknown ending '.xlsx'", ".csv"]),
@@ -95,6 +99,52 @@ def test_several_labels_a_row_are_told_apart_by_a_bar_or_a_list(tmp_path):
     path.write_text('{"text": "a", "label": "x|y|x"}\n{"text": "b", "label": ["y"]}\n{"text": "c", "label": ""}\n')
 
     assert [row.labels for row in read_rows(path, multi_label=True)] == [("x", "y"), ("y",), ()]
+
+
+def test_labels_may_be_numbers_alone_and_in_a_list(tmp_path):
+    """Data sets of the hub number their labels: GoEmotions has lists such as [27]."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": [27]}\n{"text": "b", "label": [3, "27"]}\n{"text": "c", "label": 3}\n')
+
+    assert [row.labels for row in read_rows(path, multi_label=True)] == [("27",), ("3", "27"), ("3",)]
+
+
+@pytest.mark.parametrize(
+    ("label", "told"),
+    [
+        ('["a", null]', "element 2 of 'label' is missing"),
+        ("[1.5]", "element 1 of 'label' is float '1.5'"),
+        ("[true]", "element 1 of 'label' is bool 'True'"),
+        ('{"a": 1}', "'label' is dict"),
+    ],
+)
+def test_what_is_no_label_in_a_list_is_named(tmp_path, label, told):
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{{"text": "a", "label": {label}}}\n')
+
+    with pytest.raises(DataError) as error:
+        read_rows(path, multi_label=True)
+
+    assert told in str(error.value)
+
+
+def test_a_record_without_a_key_is_one_bad_row(tmp_path):
+    """One line of a hundred thousand must not hide what else is in the file."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": "x"}\n{"label": "y"}\n{"text": "b"}\n{"text": "c", "label": "y"}\n')
+
+    table = Table.read(path)
+
+    assert [row.text for _, row in table.rows] == ["a", "c"]
+    assert [str(flaw).partition(": ")[2] for flaw in table.flaws] == [
+        "'text' is missing; expected a sentence",
+        "'label' is missing; expected one label",
+    ]
+    assert [row.text for row in (row for _, row in read_placed(path, label_column=None)) if isinstance(row, Row)] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_half_of_a_surrogate_pair_in_one_of_several_labels_is_refused_too(tmp_path):
