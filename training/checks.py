@@ -271,9 +271,14 @@ def _single_label(table: Table) -> Iterator[Finding]:
 
 def _ids_for_labels(table: Table) -> Iterator[Finding]:
     counts, rows = table.counts, len(table.rows)
-    if rows >= SMALLEST_FILE and len(counts) * 2 > rows:
-        message = f"{len(counts)} labels in {rows} rows: the label column looks like an id or a text; name another one"
-        yield Finding("label_id", "error", len(counts), message, _some(map(repr, counts)))
+    alone = sum(any(counts[label] == 1 for label in row.labels) for _, row in table.rows)
+    if rows >= SMALLEST_FILE and alone * 2 > rows:
+        message = (
+            f"{alone} of {rows} rows have a label that no other row has: the label column looks like an id or a text; "
+            "name another one"
+        )
+        once = (label for label in counts if counts[label] == 1)
+        yield Finding("label_id", "error", alone, message, _some(map(repr, once)))
 
 
 def _unknown_labels(table: Table, against: Table) -> Iterator[Finding]:

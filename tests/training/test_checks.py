@@ -47,7 +47,7 @@ def test_nothing_is_found_in_good_rows(tmp_path):
         ([("the cafÃ© is closed", "a"), ("it\ufffds late", "b")], "encoding", 2),
         ([("", "a"), ("no label", "")], "bad_row", 2),
         ([(f"more {i}", "a") for i in range(600)], "imbalance", 1),
-        ([(f"row {i}", f"id-{i}") for i in range(70)], "label_id", 72),
+        ([(f"row {i}", f"id-{i}") for i in range(70)], "label_id", 70),
     ],
 )
 def test_what_is_planted_is_found(tmp_path, planted, code, count):
@@ -57,6 +57,17 @@ def test_what_is_planted_is_found(tmp_path, planted, code, count):
     allowed = {code} | ({"label_rare", "imbalance"} if code == "label_id" else set())
     assert findings.keys() <= allowed
     assert code == "imbalance" or findings[code].examples
+
+
+def test_many_labels_of_few_rows_are_no_ids(tmp_path):
+    """Nothing can be said against two rows of each of many labels but that they are few."""
+    pairs = [(f"text {i}", f"label {i // 2}") for i in range(153)]  # one of 77 labels has a single row
+    tags = [(f"text {i}", f"tag {i % 28}|tag {i * 3 % 28}") for i in range(50)]
+
+    for rows, multi_label in [(pairs, False), (tags, True)]:
+        table = Table.read(write_csv(tmp_path / "data.csv", rows), multi_label=multi_label)
+        checked = check(table, count_tokens=lambda texts: [len(text.split()) + 2 for text in texts], max_tokens=32)
+        assert not checked.failed, checked.findings
 
 
 def test_what_the_test_rows_share_with_the_training_rows_is_found(tmp_path):
