@@ -327,9 +327,24 @@ def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", la
 
 
 def _write_csv(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(_Lines(file))
     writer.writerow((text_column, label_column))
     writer.writerows((row.text, LABEL_SEPARATOR.join(row.labels)) for row in rows)
+
+
+class _Lines:
+    """
+    A file whose lines end with a line feed, though a csv writer ends them with a carriage return too.
+
+    The writer quotes only characters of the ending that it is told, and any reader ends a line at a bare return.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+
+    def write(self, line: str) -> int:
+        """Write one line, which ends with both."""
+        return self.file.write(line.removesuffix("\r\n") + "\n")
 
 
 def _write_jsonl(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.support import write_csv
 from training.checks import Table
 from training.copies import fold
-from training.data import Row, read_placed, read_rows, split
+from training.data import Row, read_placed, read_rows, split, write_rows
 from training.errors import DataError
 from training.few import _Folds
 
@@ -206,6 +206,18 @@ def test_no_label_is_in_the_development_set_alone(seed, share):
     train, dev = split(rows, share=share, seed=seed)
 
     assert {row.labels for row in dev} <= {row.labels for row in train} == {("a",), ("b",), ("c",)}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+def test_what_is_written_is_read_back(tmp_path, name):
+    """A carriage return alone ends a line for readers of CSV, unless it is quoted."""
+    rows = [Row(text, ("a",)) for text in ["one\rtwo", "one\ntwo", "one\r\ntwo", 'say "no", twice', "plain", "end\r"]]
+
+    write_rows(tmp_path / name, rows)
+
+    assert read_rows(tmp_path / name) == rows
+    if name == "x.csv":
+        assert b"\nplain,a\n" in (tmp_path / name).read_bytes()
 
 
 def test_a_cell_may_be_long(tmp_path):
