@@ -47,13 +47,18 @@ def search(
         work: Folder of the search.
         soft: As `fine_tune` takes it.
         teacher: As `fine_tune` takes it.
-        resume: Trials that had ended in `work` count; the one that had not goes on.
+        resume: Trials that had ended in `work` count, all of them, however few are wanted now: only the best one's
+            weights were kept. The one that had not ended goes on.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    ended = len(list(work.glob(f"trial-*/best/{RUN_FILE}")))
+    trials = max(wanted.trials, ended)
+    if trials > wanted.trials:
+        print(f"--search is {wanted.trials}, but {ended} trials have ended: all of them count", file=sys.stderr)
     best: tuple[float, Path] | None = None
     tried: list[dict[str, Any]] = []
 
@@ -62,7 +67,7 @@ def search(
         chosen = _suggest(trial, config)
         folder = work / f"trial-{trial.number}"
         print(
-            f"trial {trial.number + 1} of {wanted.trials}: "
+            f"trial {trial.number + 1} of {trials}: "
             + (", ".join(f"{name} {value:.4g}" for name, value in chosen.items()) or "the settings as they are"),
             file=sys.stderr,
         )
@@ -84,7 +89,10 @@ def search(
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
     asked = config.for_rows(len(train))
     study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
-    study.optimize(attempt, n_trials=wanted.trials, timeout=wanted.minutes and wanted.minutes * 60)
+    if ended:
+        study.optimize(attempt, n_trials=ended)  # read anew, whatever the time
+    if trials > ended:
+        study.optimize(attempt, n_trials=trials - ended, timeout=wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time
     print(f"best of {len(tried)} trials: {best[1].name}, {best[0]:.4f}", file=sys.stderr)
     note(best[1] / "best", search={"selection": config.selection, "trials": tried})

@@ -209,8 +209,12 @@ def test_one_text_a_label_is_refused(tmp_path, tiny_base, sentences):
     assert "every label has one text only" in done.stderr
 
 
-def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, sentences, monkeypatch):
-    """The first trial is what was asked for; a setting that was named is the same in all."""
+def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, sentences, monkeypatch, capsys):
+    """
+    The first trial is what was asked for; a setting that was named is the same in all.
+
+    Resumed with fewer trials, or with no time, the best of all that have ended is taken: no other has weights.
+    """
     from training import folder
 
     config = TrainConfig(base=str(tiny_base), **TINY)
@@ -223,8 +227,10 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
     weights = {path: path.stat().st_mtime_ns for path in work.glob("*/best/model.safetensors")}
     assert len(weights) == 1  # of the best trial alone
 
-    pipeline.train(config, sentences, out=tmp_path / "out", search=wanted, resume=True)
+    fewer = Search(trials=1, minutes=1e-9)
+    pipeline.train(config, sentences, out=tmp_path / "out", search=fewer, resume=True)
 
+    assert "--search is 1, but 3 trials have ended: all of them count" in capsys.readouterr().err
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     trials = record["search"]["trials"]
     assert len(trials) == 3
