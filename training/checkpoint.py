@@ -15,7 +15,7 @@ from training.calibration import Calibration
 from training.errors import BaseModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,17 +79,20 @@ class Checkpoint:
         Returns:
             For each text its token ids, shape (tokens,), logits, shape (labels,), and hidden states, (tokens, hidden).
         """
+        return [
+            (inputs["input_ids"][0].numpy(), output.logits[0].numpy(), output.hidden_states[-1][0].numpy())
+            for inputs, output in self._outputs(texts, hidden=True)
+        ]
+
+    def _outputs(self, texts: Sequence[str], *, hidden: bool) -> Iterator[tuple[Any, Any]]:
+        """Give for each text, alone and unpadded, what the model reads and what it says of that."""
         import torch
 
-        results = []
-        with torch.inference_mode():
-            for text in texts:
-                inputs = self.tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt")
-                output = self.model(**inputs, output_hidden_states=True)
-                results.append(
-                    (inputs["input_ids"][0].numpy(), output.logits[0].numpy(), output.hidden_states[-1][0].numpy())
-                )
-        return results
+        for text in texts:
+            inputs = self.tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+            with torch.inference_mode():
+                output = self.model(**inputs, output_hidden_states=hidden)
+            yield inputs, output
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the probability of every label for every text, shape (len(texts), len(self.labels))."""
@@ -98,7 +101,8 @@ class Checkpoint:
 
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return what the model says of every text, uncalibrated, shape (len(texts), len(self.labels))."""
-        logits = np.asarray([logits for _, logits, _ in self.run(texts)], dtype=np.float32)
+        # Hidden states are not kept: those of ten thousand texts take gigabytes.
+        logits = np.asarray([output.logits[0].numpy() for _, output in self._outputs(texts, hidden=False)], np.float32)
         return logits.reshape(len(texts), len(self.labels))
 
     def save_tokenizer(self, path: Path) -> None:

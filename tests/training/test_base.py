@@ -1,8 +1,9 @@
-"""Base models that cannot be used: each is told of in one line that names its folder."""
+"""Base models and checkpoints: what cannot be used is told of in one line that names its folder."""
 
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from training.base import load_config, token_counter
@@ -65,3 +66,17 @@ def test_a_damaged_tokenizer_is_told_of_with_its_file(tmp_path, tiny_base):
 
     with pytest.raises(BaseModelError, match=r"base/tokenizer\.json is damaged"):
         token_counter(str(base))
+
+
+def test_logits_are_those_of_a_run_without_its_hidden_states(model_folder):
+    """All layers of all texts at once would take gigabytes where a file is measured."""
+    checkpoint = Checkpoint.load(str(model_folder / "checkpoint"))
+    texts = ["refund please", "i love the app, thank you", "login"]
+    kept = []
+    checkpoint.model.register_forward_hook(lambda _model, _inputs, output: kept.append(output.hidden_states))
+
+    logits = checkpoint.logits(texts)
+
+    assert kept == [None] * 3
+    np.testing.assert_array_equal(logits, [one for _, one, _ in checkpoint.run(texts)])
+    assert checkpoint.logits([]).shape == (0, 3)
