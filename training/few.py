@@ -65,7 +65,8 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
         best = max(ways[-1], best, key=lambda way: way.accuracy)
     checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
     told = {way.way.name: {"accuracy": way.accuracy, "temperature": way.temperature} for way in ways}
-    note(checkpoint, cross_validation=folds.size | {"ways": told, "chosen": best.way.name})
+    chosen = {"chosen": best.way.name, "names": len(best.way.names)}  # which are among the rows of the record
+    note(checkpoint, cross_validation=folds.size | {"ways": told} | chosen)
     return checkpoint, Unseen(folds.held_out, best.logits)
 
 

@@ -154,8 +154,9 @@ def _calibrate(checkpoint: Checkpoint, unseen: Unseen, min_precision: float | No
         min_precision=min_precision,
     )
     if abstention := calibration.abstention:
+        threshold = report.probability(abstention.threshold, 3)
         _say(
-            f"gives a label from a probability of {abstention.threshold:.3f} on: {abstention.precision:.1%} of the "
+            f"gives a label from a probability of {threshold} on: {abstention.precision:.1%} of the "
             f"answers are right then, and {abstention.coverage:.1%} of {len(unseen.rows)} unseen rows get one"
         )
     elif min_precision:

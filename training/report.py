@@ -31,9 +31,30 @@ templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+def probability(value: float, digits: int = 2) -> str:
+    """Return a probability in so many digits, or in as many more as show that it is below 1."""
+    shown = f"{value:.{digits}g}"
+    return probability(value, digits + 1) if value < 1 <= float(shown) else shown
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _learnt(run: Mapping[str, Any]) -> str:
+    """Return what a run learnt from: rows, and names of labels where they were learnt as texts (`training.few`)."""
+    names = run.get("cross_validation", {}).get("names", 0)
+    rows = _plural(run["train_rows"]["count"] - names, "row")
+    return f"{rows} and the names of {_plural(names, 'label')}" if names else rows
+
+
 templates.filters["percent"] = lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 templates.filters["thousands"] = lambda count: f"{count:,.0f}"
-templates.filters["plural"] = lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}"
+templates.filters["plural"] = _plural
+templates.filters["probability"] = probability
+templates.filters["learnt"] = _learnt
 
 
 def page(

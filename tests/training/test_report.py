@@ -225,6 +225,26 @@ def test_a_model_of_several_labels_shows_what_it_missed_and_gave_wrongly():
     assert sum(cell.rows for cell in missed) == (measured.truth & ~measured.decided).sum()
 
 
+@pytest.mark.parametrize(
+    ("threshold", "in_report", "in_card"),
+    [(0.8, "0.8", "0.8"), (0.857, "0.86", "0.857"), (0.9961, "0.996", "0.996"), (0.99964, "0.9996", "0.9996")],
+)
+def test_a_threshold_below_1_is_not_rounded_up_to_1(threshold, in_report, in_card):
+    """No text would be that sure."""
+    model = manifest(MANY[:5], thresholds=(threshold,) * 5)
+
+    assert f"less sure than {in_report}." in report.page(model, {}, GATES, None)
+    assert f"a probability of {in_card}, else none" in card(model, {}, GATES, None)
+
+
+def test_names_of_labels_that_were_learnt_as_texts_are_no_rows():
+    few = RUN | {"train_rows": {"count": 847}, "cross_validation": {"names": 77}}
+
+    for write in (report.page, card):
+        assert "770 rows and the names of 77 labels to learn from" in write(manifest(MANY), {}, GATES, few)
+        assert "900 rows to learn from" in write(manifest(MANY), {}, GATES, RUN)
+
+
 def test_calibration_is_told_before_and_after():
     measured = made(MANY[:5], 500, temperature=2.0)
 

@@ -92,6 +92,7 @@ def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_b
     named = asked["chosen"].endswith("-named")
     assert record["train_rows"]["count"] == 3 * rows + (3 if named else 0)
     assert asked["rows"] == 3 * rows
+    assert asked["names"] == (3 if named else 0)
     assert [name.removesuffix("-named") for name in asked["ways"]] == ["frozen", "frozen", "tuned"]
     chosen = asked["ways"][asked["chosen"]]
     assert chosen["accuracy"] == max(way["accuracy"] for way in asked["ways"].values())
