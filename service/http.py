@@ -190,7 +190,7 @@ class Front:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise CLIENT_LEFT
+                raise _client_left()
             chunks.append(message.get("body", b""))
             size += len(chunks[-1])
             if size > limit:
@@ -213,9 +213,6 @@ class Front:
         headers += [(name.encode(), value.encode()) for name, value in extra]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head else reply.body})
-
-
-CLIENT_LEFT = ApiError(400, "client_left", "the connection closed before the answer was ready")
 
 
 class _Watch:
@@ -269,12 +266,17 @@ class _Watch:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._end(CLIENT_LEFT)
+        self._end(_client_left())
 
     def _end(self, reason: ApiError) -> None:
         if self._reason is None:
             self._reason = reason
             self._task.cancel()
+
+
+def _client_left() -> ApiError:
+    # A new one each time: raising adds to the traceback, and one that stays would keep every request that it ended.
+    return ApiError(400, "client_left", "the connection closed before the answer was ready")
 
 
 def _allow(method: str, allowed: Sequence[str]) -> None:
