@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import os
@@ -54,7 +55,7 @@ def step_back() -> None:
     of its own (sched(7)).
     """
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        _be_nice(NICENESS)
 
 
 def step_aside() -> None:
@@ -64,11 +65,10 @@ def step_aside() -> None:
     A thread of the policy SCHED_IDLE makes way at once for any that wakes up (sched(7)); coming back takes a privilege.
     """
     if sys.platform == "linux":
-        thread = threading.get_native_id()
         try:
-            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
         except OSError:  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, thread, LOWEST_NICENESS)
+            _be_nice(LOWEST_NICENESS)
 
 
 def keep_freed_memory() -> None:
@@ -108,6 +108,14 @@ def multiplies_int8(cpuinfo: Path = CPUINFO) -> bool:
         return False
     cores = [line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))]
     return bool(cores) and all(INT8_DOT_PRODUCTS.intersection(core) for core in cores)
+
+
+def _be_nice(niceness: int) -> None:
+    """Give the calling thread at least this niceness: of one that was started with more it is not taken back."""
+    thread = threading.get_native_id()
+    # A sandbox may forbid it; a thread that cannot be put behind others still has its work to do.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _quota(cgroup: Path) -> float | None:

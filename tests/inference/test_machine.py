@@ -76,17 +76,45 @@ def test_only_the_thread_that_steps_aside_waits_for_all_others(monkeypatch):
     assert os.sched_getscheduler(0) == before
 
 
-def test_only_the_thread_that_steps_back_is_put_behind_others():
+def niceness_after(work):
+    """Run work in a thread of its own and return its niceness then."""
     seen = []
 
-    def work():
-        step_back()
+    def run():
+        work()
         seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
 
-    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
+    return seen
 
-    assert seen == [NICENESS]
+
+def test_only_the_thread_that_steps_back_is_put_behind_others():
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert niceness_after(step_back) == [max(before, NICENESS)]
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
+
+
+def test_a_process_that_is_nicer_than_that_stays_so():
+    """`nice -n 19 bertrand score`: going back to less is a raise, which an ordinary user may not."""
+
+    def work():
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_NICENESS)
+        step_back()
+
+    assert niceness_after(work) == [LOWEST_NICENESS]
+
+
+@pytest.mark.parametrize("step", [step_back, step_aside])
+def test_a_thread_works_on_where_nothing_of_this_is_allowed(monkeypatch, step):
+    """A sandbox may forbid every such call; a thread that died of it would leave its work undone."""
+
+    def forbidden(*_):
+        raise PermissionError
+
+    for name in ("setpriority", "sched_setscheduler"):
+        monkeypatch.setattr(os, name, forbidden)
+
+    assert niceness_after(step) == [os.getpriority(os.PRIO_PROCESS, threading.get_native_id())]
