@@ -52,7 +52,7 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     """
     import service
     from inference.artifact import Artifact
-    from service.settings import Settings, named
+    from service.settings import PREFIX, Settings, named
 
     given = {"BERTRAND_MODEL": model, "BERTRAND_WORKERS": workers, "BERTRAND_PRECISION": precision}
     os.environ |= {name: str(value) for name, value in given.items() if value is not None}
@@ -65,11 +65,12 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
         with named("SHADOW_MODEL"):
             candidate = Artifact.open(settings.shadow_model)
             candidate.graph(candidate.precision(settings.precision))
-        os.environ["BERTRAND_SHADOW_MODEL"] = settings.shadow_model
     check_address(host, port)
 
     home = _bentoml_home(port)
-    os.environ["BERTRAND_MODEL"] = str(folder)
+    # As absolute paths: BentoML changes the directory before the service reads them.
+    paths = {"MODEL": settings.model, "SHADOW_MODEL": settings.shadow_model, "API_KEYS_FILE": settings.api_keys_file}
+    os.environ |= {PREFIX + name: path for name, path in paths.items() if path is not None}
     os.environ.setdefault("BENTOML_HOME", str(home))
     sys.stderr.flush()
     # The working directory of the service is where its package lies: a folder of the same name in the user's own

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -21,6 +22,7 @@ from tests.support import (
     scale_a_matrix,
     serving,
     signed_again,
+    wait_until_ready,
     without_int8,
     write_csv,
 )
@@ -242,6 +244,21 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
             assert told in done.stderr
 
 
+@contextmanager
+def served_from(folder, **variables):
+    """A server that was started in a folder of the user's own, where `bertrand` is no module; its address."""
+    port = free_port()
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bertrand.__main__ import main; main()"
+    command = [sys.executable, "-P", "-c", script, "serve", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | variables)
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}", process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
 def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_path):
     """Users have folders called service and training too."""
     for name in ("service", "inference", "training"):
@@ -249,24 +266,23 @@ def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not this one')")
     shutil.copytree(model_folder, tmp_path / "models" / "mine")
     (tmp_path / "models" / "current").symlink_to("mine")
-    port = free_port()
-    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bertrand.__main__ import main; main()"
-    process = subprocess.Popen([sys.executable, "-P", "-c", script, "serve", "--port", str(port)], cwd=tmp_path)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{port}/v1/info", timeout=5).json()
-                break
-            except httpx.TransportError:
-                time.sleep(0.1)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    with served_from(tmp_path) as url:
+        answer = httpx.get(f"{url}/v1/info", timeout=5).json()
 
     assert answer["version"] == manifest_of(model_folder)["version"]
+
+
+def test_paths_count_from_where_serve_is_started(model_folder, tmp_path):
+    """BentoML changes the directory: what is checked before must be what is read after."""
+    shutil.copytree(model_folder, tmp_path / "mine")
+    (tmp_path / "keys").write_text("a-key-of-enough-characters")
+    paths = {"BERTRAND_MODEL": "mine", "BERTRAND_SHADOW_MODEL": "./mine", "BERTRAND_API_KEYS_FILE": "keys"}
+    with served_from(tmp_path, **paths) as url:
+        keys = ("another-key-as-long-as-that", "a-key-of-enough-characters")
+        headers = [{"authorization": f"Bearer {key}"} for key in keys]
+        statuses = [httpx.get(f"{url}/v1/info", headers=each, timeout=5).status_code for each in headers]
+
+    assert statuses == [401, 200]
 
 
 def test_a_served_model_stops_at_sigterm_and_ctrl_c(model_folder):
