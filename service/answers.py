@@ -174,10 +174,10 @@ class Answers:
                 f"at most {most} a request: send the texts in several",
                 "inputs",
             )
-        self._count_cut(texts)
         call.tokens = sum(map(len, texts))  # and not `tokens`, which say nothing of how large a body is
         groups = [[text, *variants(text)] for text in texts]
         outputs = iter(await self._infer([job for group in groups for job in group], call, hidden=False))
+        self._count_cut(texts)
         explained = iter([self._explained([next(outputs) for _ in group], group[0], request.label) for group in groups])
         return self._envelope([_failure(item) if isinstance(item, TextError) else next(explained) for item in items])
 
@@ -329,12 +329,12 @@ class Answers:
 
     async def _run(self, items: Sequence[Encoded | TextError], call: Call, *, hidden: bool) -> list[Read | TextError]:
         texts = [item for item in items if isinstance(item, Encoded)]
-        self._count_cut(texts)
         jobs = [window for text in texts for window in text.windows]
         if hidden:
             self._check_vectors(sum(map(len, jobs)))
         call.tokens = sum(map(len, jobs))
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
+        self._count_cut(texts)
         return [
             item if isinstance(item, TextError) else self._read(item, [next(outputs) for _ in item.windows])
             for item in items
@@ -456,6 +456,7 @@ class Answers:
             raise ApiError(501, "types_unknown", message) from None
 
     def _count_cut(self, texts: Sequence[Encoded]) -> None:
+        """Count the texts that were cut, once they are computed: of what is refused nothing was read."""
         if truncated := sum(text.truncated for text in texts):
             self.metrics.cut(truncated)
 

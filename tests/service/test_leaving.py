@@ -7,7 +7,10 @@ import weakref
 import pytest
 
 from service import http
+from service.answers import Call
+from service.errors import ApiError
 from service.http import Front
+from service.schema import ExplainRequest, TextsRequest
 from tests.service.hostile import GOOD
 from tests.service.test_admission import Held
 from tests.support import until
@@ -49,3 +52,35 @@ def test_nothing_is_kept_of_a_caller_who_left(make_models, monkeypatch, more):
     gc.collect()
 
     assert [caller() for caller in callers] == [None] * 3
+
+
+def test_texts_that_were_not_answered_do_not_count_as_cut(make_models):
+    """Their share is told of the texts that were answered: a caller who tries again and again would raise it."""
+    models, metrics = make_models(max_vectors=10)
+    answers, long = models.current, "late " * 100
+    held = answers.batcher._runner = Held(answers.batcher._runner)
+
+    async def scenario():
+        with pytest.raises(ApiError, match="inputs_too_many"):
+            await answers.embed(TextsRequest(inputs=long), Call())
+        asked = (
+            answers.classify(TextsRequest(inputs=long), Call()),
+            answers.explain(ExplainRequest(inputs=long), Call()),
+        )
+        leaving = [asyncio.create_task(answer) for answer in asked]
+        while not answers.batcher.longest_pass or not answers.batcher.waiting_tokens:
+            await asyncio.sleep(0.001)
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        held.gate.set()
+        assert cut() == 0
+        for answer, request in asked:
+            await answer(request, Call())
+        assert cut() == 2
+
+    def cut():
+        lines = metrics.render().decode().splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith("bertrand_truncated_total "))
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
