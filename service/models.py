@@ -54,6 +54,8 @@ class Models:
         if settings.shadow_model is not None:
             self._shadow = Shadow(settings, metrics, at_rest=lambda: self.current.batcher.at_rest)
         self._current = _Held(self._answers(classifier))
+        if self._shadow is not None:
+            self._shadow.start()
         self._announce()
         metrics.queue(limit=settings.max_queue_tokens)
         self._watcher: threading.Thread | None = None

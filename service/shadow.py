@@ -61,7 +61,7 @@ class Shadow:
 
     def __init__(self, settings: Settings, metrics: Metrics, at_rest: Callable[[], bool]) -> None:
         """
-        Load the candidate and start the thread.
+        Load the candidate; `start` has it compared.
 
         Args:
             settings: Name its folder, and the share of texts it is to see.
@@ -85,6 +85,9 @@ class Shadow:
         self._closed = threading.Event()
         self._passes = ort.RunOptions()
         self._thread = threading.Thread(target=self._work, name="shadow", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread, once `at_rest` can tell."""
         self._thread.start()
 
     def sample(self, count: int) -> list[int]:
@@ -127,8 +130,11 @@ class Shadow:
     def _work(self) -> None:
         step_aside()
         while not self._closed.wait(LOOK_EVERY):
-            while self._at_rest() and self._label_next():
-                pass
+            try:
+                while self._at_rest() and self._label_next():
+                    pass
+            except Exception as error:  # noqa: BLE001  a thread that ended would compare nothing more, and say nothing
+                self._fail(error)
 
     def _label_next(self) -> bool:
         """Label the text that has waited longest and count what comes of it; False where none waits."""
@@ -140,8 +146,7 @@ class Shadow:
             agreed, difference = compare(candidate, answered, self._score(candidate, answered))
         except Exception as error:  # noqa: BLE001  whatever it is, it is the candidate's own
             if not self._closed.is_set():
-                self._metrics.shadowed("failed")
-                self._complain(error)
+                self._fail(error)
         else:
             self._metrics.shadowed("agreed" if agreed else "differed", difference=difference)
         return True
@@ -162,7 +167,8 @@ class Shadow:
         self._characters += characters
         return dropped
 
-    def _complain(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
+        self._metrics.shadowed("failed")
         if not self._complained:
             self._complained = True
             # Not its message, which might quote the text.

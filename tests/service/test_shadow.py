@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -245,6 +246,33 @@ def test_nothing_is_compared_while_the_model_is_busy_and_the_newest_texts_are_ke
         held.gate.set()
         asking.join()
         at.compared(2)  # the long one that stayed, and the one that was asked
+
+
+def test_the_candidate_waits_until_there_is_a_model(model_folder, monkeypatch):
+    """On a machine that is busy the model may be ready long after the candidate."""
+
+    def slow(self, classifier):
+        time.sleep(0.2)  # ten looks of the candidate's thread
+        return make(self, classifier)
+
+    make = Models._answers
+    monkeypatch.setattr(Models, "_answers", slow)
+    with worker(model_folder, model_folder) as at:
+        at.ask("login")
+        assert at.compared(1) == {"agreed": 1}
+
+
+def test_an_error_outside_of_the_candidate_is_told_and_the_next_text_compared(model_folder, caplog):
+    """A thread that ended in silence would look like a day on which nothing was asked."""
+    with worker(model_folder, model_folder) as at:
+        candidate = at.models.current.shadow
+        at_rest, candidate._at_rest = candidate._at_rest, None  # not what can be called
+        until(lambda: at.outcomes()["failed"] > 1)
+        candidate._at_rest = at_rest
+        at.ask("login")
+        until(lambda: at.outcomes()["agreed"] == 1)
+    (complaint,) = [record.getMessage() for record in caplog.records if "the candidate failed" in record.getMessage()]
+    assert "TypeError" in complaint
 
 
 def test_the_candidate_is_not_waited_for_at_the_end(model_folder):
