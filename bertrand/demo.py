@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     from training.settings import TrainConfig
 
     if options.serve:
-        serve.check_address(options.host, options.port)
+        serve.check_address(options.host, options.port)  # now, not after minutes of training
     manifest = train(TrainConfig(), example.TRAIN, test=example.TEST, out=options.out)
     if manifest is None:
         return 0  # one of several processes: another one goes on

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """Declare where to listen."""
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address or name to listen at (default: %(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port to listen at (default: %(default)s)")
 
 
@@ -65,7 +65,7 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
         with named("SHADOW_MODEL"):
             candidate = Artifact.open(settings.shadow_model)
             candidate.graph(candidate.precision(settings.precision))
-    check_address(host, port)
+    address = check_address(host, port)
 
     home = _bentoml_home(port)
     # As absolute paths: BentoML changes the directory before the service reads them.
@@ -76,24 +76,31 @@ def start(model: Path | None, *, host: str, port: int, workers: int | None = Non
     # The working directory of the service is where its package lies: a folder of the same name in the user's own
     # directory must not take its place.
     place = str(Path(service.__file__).parent.parent)
-    command = ["-m", "bentoml", "serve", SERVICE, "--working-dir", place, "--host", host, "--port", str(port)]
+    command = ["-m", "bentoml", "serve", SERVICE, "--working-dir", place, "--host", address, "--port", str(port)]
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  the same interpreter, arguments as a list
 
 
-def check_address(host: str, port: int) -> None:
-    """Raise InputError unless this process may listen there now."""
+def check_address(host: str, port: int) -> str:
+    """
+    Return the IP address of a host, which is all that BentoML takes; of several, one of version 4.
+
+    Raises:
+        InputError: this process may not listen there now.
+    """
     from inference.errors import InputError
 
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        family, _, _, _, place = min(found, key=lambda each: each[0] != socket.AF_INET)
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except (OSError, OverflowError) as error:
+            probe.bind((place[0], port, *place[2:]))
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"cannot listen at {host}:{port} ({reason}); name another --port, or an IP address as --host"
+            f"cannot listen at {host}:{port} ({reason}); name another --port, or an address of this machine as --host"
         ) from error
+    return str(place[0])
 
 
 def _bentoml_home(port: int) -> Path:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from bertrand.serve import check_address
 from inference import Classifier
 from tests.support import (
     ROOT,
@@ -238,6 +239,8 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
             ((model_folder, "--workers", "0"), "BERTRAND_WORKERS is '0'"),
             ((model_folder, "--port", port), "cannot listen at"),
             ((model_folder, "--host", "no.such.host"), "cannot listen at"),
+            ((model_folder, "--host", "x" * 300), "cannot listen at"),
+            ((model_folder, "--port", 70_000), "cannot listen at"),
         ]:
             done = run_command("serve", *arguments)
             assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
@@ -246,10 +249,10 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
 
 @contextmanager
 def served_from(folder, **variables):
-    """A server that was started in a folder of the user's own, where `bertrand` is no module; its address."""
+    """A server at `localhost`, started in a folder of the user's own, where `bertrand` is no module; its address."""
     port = free_port()
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bertrand.__main__ import main; main()"
-    command = [sys.executable, "-P", "-c", script, "serve", "--port", str(port)]
+    command = [sys.executable, "-P", "-c", script, "serve", "--host", "localhost", "--port", str(port)]
     process = subprocess.Popen(command, cwd=folder, env=os.environ | variables)
     try:
         wait_until_ready(f"http://127.0.0.1:{port}", process)
@@ -270,6 +273,12 @@ def test_serve_is_not_led_astray_by_a_folder_of_the_same_name(model_folder, tmp_
         answer = httpx.get(f"{url}/v1/info", timeout=5).json()
 
     assert answer["version"] == manifest_of(model_folder)["version"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.1"])
+def test_what_serve_listens_at_may_be_a_name(host):
+    """BentoML takes IP addresses alone, and says so only when it has loaded the model."""
+    assert check_address(host, free_port()) == "127.0.0.1"
 
 
 def test_paths_count_from_where_serve_is_started(model_folder, tmp_path):
