@@ -139,17 +139,19 @@ class Answers:
     async def types(self, request: TypesRequest, call: Call) -> Json | Reply:
         """Give the rows of the word-embedding matrix that stand for each word."""
         items = await self.encode(request.texts, call)
-        words = [item if isinstance(item, TextError) else (item, ~item.special()) for item in items]
-        self._check_vectors(sum(int(word[1].sum()) for word in words if not isinstance(word, TextError)))
+        special = self.classifier.encoder.special_count
+        # By their number alone: tokens are not made for a request that is refused.
+        self._check_vectors(sum(len(item) - special for item in items if isinstance(item, Encoded)))
         binary = call.accepts(SAFETENSORS)
         results = []
-        for word in words:
-            if isinstance(word, TextError):
-                results.append(_failure(word))
+        for item in items:
+            if isinstance(item, TextError):
+                results.append(_failure(item))
                 continue
-            item, real = word
-            rows = _array(self._type_rows(item.ids[real]), request.encoding_format, request.dtype, binary=binary)
-            tokens = [{"text": token.text, "id": token.id} for token in item.tokens() if not token.special]
+            seen = [token for token in item.tokens() if not token.special]
+            ids = [token.id for token in seen]
+            rows = _array(self._type_rows(ids), request.encoding_format, request.dtype, binary=binary)
+            tokens = [{"text": token.text, "id": token.id} for token in seen]
             results.append({"status": "ok", "truncated": item.truncated, "tokens": tokens, "type_embeddings": rows})
         answer = self._envelope(results)
         return to_safetensors(answer) if binary else answer
@@ -447,9 +449,9 @@ class Answers:
             token |= {"importance": lost, "weight_of_evidence": weight}  # NaN is null in JSON
         return _size(text) | {"label": found.label, "score": found.score, "tokens": tokens}
 
-    def _type_rows(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _type_rows(self, ids: list[int]) -> NDArray[np.float32]:
         try:
-            return self.classifier.engine.types.rows(ids.tolist())
+            return self.classifier.engine.types.rows(ids)
         except ArtifactError as error:
             log.error("no word embeddings: %s", error)
             message = "the graph of this model does not show its word embeddings; the server's log says why"

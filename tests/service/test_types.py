@@ -11,6 +11,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from inference.encoder import Encoded
 from service.answers import Call
 from service.errors import ApiError
 from service.schema import TextsRequest, TypesRequest
@@ -136,6 +137,25 @@ def test_limits_hold(make_models):
         with pytest.raises(ApiError, match=message) as refused:
             ask(models, words)
         assert (refused.value.status, refused.value.code) == (422, "inputs_too_many")
+
+
+def test_no_tokens_are_made_for_words_that_are_too_many(make_models, monkeypatch):
+    """A refusal must cost next to nothing, however much it is that is refused."""
+    models, _ = make_models(max_vectors=3)
+    made = []
+    monkeypatch.setattr(Encoded, "tokens", made.append)
+
+    with pytest.raises(ApiError, match="embeddings of 4 tokens, at most 3"):
+        ask(models, ["card card"] * 2)
+    assert made == []
+
+
+def test_the_models_own_tokens_do_not_count_though_a_text_spells_them(make_models):
+    models, _ = make_models(max_vectors=3)
+
+    (result,) = ask(models, "card [SEP] card")["results"]
+
+    assert len(result["tokens"]) == len(result["type_embeddings"]) == 3
 
 
 def test_a_graph_that_hides_its_rows_still_classifies(tmp_path, model_folder, make_models, caplog):
