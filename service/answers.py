@@ -19,6 +19,7 @@ from inference.importance import cost, importance, variants
 from service.batcher import QueueFull
 from service.errors import INFERENCE_FAILED, ApiError
 from service.shadow import Answered, told_labels
+from service.turns import Turns
 from service.wire import SAFETENSORS, Reply, array_object, to_json, to_safetensors, typed
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Call:
     path: dict[str, str] = field(default_factory=dict)  # what stands in the places that the route's template names
     deadline: float = float("inf")  # on the clock of time.perf_counter
     tokens: int = 0  # of the texts that the model was to compute: how large a body of such a size is
+    rows: int = 0  # of the answer, about: tokens that it tells of, with their vectors or without
     tokenize: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
@@ -127,22 +129,26 @@ class Answers:
     async def tokenize(self, request: TokenizeRequest, call: Call) -> Json:
         """Show each text as the model sees it."""
         items = await self.encode(request.texts, call)
-        return self._envelope(
-            [
-                _failure(item)
-                if isinstance(item, TextError)
-                else _size(item) | {"tokens": token_rows(item.tokens(), special=request.special_tokens)}
-                for item in items
-            ],
-        )
+        call.rows = rows_of(items)
+        turns = Turns()
+        results = []
+        for item in items:
+            if isinstance(item, TextError):
+                results.append(_failure(item))
+                continue
+            results.append(_size(item) | {"tokens": token_rows(item.tokens(), special=request.special_tokens)})
+            await turns.give()
+        return self._envelope(results)
 
     async def types(self, request: TypesRequest, call: Call) -> Json | Reply:
         """Give the rows of the word-embedding matrix that stand for each word."""
         items = await self.encode(request.texts, call)
+        call.rows = rows_of(items)
         special = self.classifier.encoder.special_count
         # By their number alone: tokens are not made for a request that is refused.
         self._check_vectors(sum(len(item) - special for item in items if isinstance(item, Encoded)))
         binary = call.accepts(SAFETENSORS)
+        turns = Turns()
         results = []
         for item in items:
             if isinstance(item, TextError):
@@ -153,6 +159,7 @@ class Answers:
             rows = _array(self._type_rows(ids), request.encoding_format, request.dtype, binary=binary)
             tokens = [{"text": token.text, "id": token.id} for token in seen]
             results.append({"status": "ok", "truncated": item.truncated, "tokens": tokens, "type_embeddings": rows})
+            await turns.give()
         answer = self._envelope(results)
         return to_safetensors(answer) if binary else answer
 
@@ -334,6 +341,7 @@ class Answers:
         jobs = [window for text in texts for window in text.windows]
         if hidden:
             self._check_vectors(sum(map(len, jobs)))
+            call.rows = sum(map(len, jobs))
         call.tokens = sum(map(len, jobs))
         outputs = iter(await self._infer(jobs, call, hidden=hidden))
         self._count_cut(texts)
@@ -372,6 +380,7 @@ class Answers:
             request.texts, call, hidden=bool(embeddings), truncate=bool(request.truncate), windows=windows
         )
         items = iter(self._items(request, [read for read in reads if isinstance(read, Read)], labels=labels))
+        turns = Turns()
         results = []
         for read in reads:
             if isinstance(read, TextError):
@@ -382,6 +391,7 @@ class Answers:
                 result |= self._windows(request, read)
             if embeddings:
                 result |= _embeddings(request, read, embeddings, binary=call.accepts(SAFETENSORS))
+                await turns.give()
             results.append(result)
         answer = self._envelope(results)
         return to_safetensors(answer) if call.accepts(SAFETENSORS) else answer
@@ -531,6 +541,11 @@ def queue_full(full: QueueFull) -> ApiError:
     return ApiError(
         429, "queue_full", f"too much is waiting already; try again in {seconds} s", headers=(("retry-after", seconds),)
     )
+
+
+def rows_of(items: Sequence[Encoded | TextError]) -> int:
+    """Return how many tokens the texts have."""
+    return sum(len(item) for item in items if isinstance(item, Encoded))
 
 
 def token_rows(tokens: list[Token], *, special: bool) -> list[Json]:

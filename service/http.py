@@ -17,7 +17,7 @@ from service.openapi import document
 from service.page import Page
 from service.routes import OTHER, READING, ROUTES, Route, find, methods
 from service.schema import parse
-from service.wire import JSON, Reply, to_json
+from service.wire import JSON, Reply, to_reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -108,6 +108,10 @@ class Front:
                 reply.status,
                 extra={"request_id": request_id, "milliseconds": round(seconds * 1000, 2)},
             )
+        if reply.rest and method != "HEAD":
+            for left, piece in zip(range(len(reply.rest) - 1, -1, -1), reply.rest, strict=True):
+                # As fast as the caller reads.
+                await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
 
     def alive(self) -> dict[str, str]:
         """
@@ -160,7 +164,7 @@ class Front:
                 finally:
                     if call.tokens:
                         self._tokens_a_byte += (1 - MEMORY) * (call.tokens / len(body) - self._tokens_a_byte)
-        return answer if isinstance(answer, Reply) else Reply(to_json(answer))
+        return answer if isinstance(answer, Reply) else await to_reply(answer, call.rows)
 
     def _check_key(self, group: str, headers: Mapping[bytes, bytes]) -> None:
         if group not in self._settings.keyless:
@@ -204,7 +208,7 @@ class Front:
             (b"x-request-id", request_id.encode()),
         ]
         if reply.status != HTTPStatus.NOT_MODIFIED:  # there it would be of the body that is not sent
-            headers.append((b"content-length", b"%d" % len(reply.body)))
+            headers.append((b"content-length", b"%d" % reply.size))
         if call.tokenize:
             headers.append((b"server-timing", _server_timing(call)))
         extra = (*reply.headers, *self._cors.headers(call.headers))
@@ -212,7 +216,8 @@ class Front:
             extra += (("connection", "close"),)
         headers += [(name.encode(), value.encode()) for name, value in extra]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if head else reply.body})
+        body, more = (b"", False) if head else (reply.body, bool(reply.rest))
+        await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
 class _Watch:

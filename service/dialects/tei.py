@@ -13,12 +13,14 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from inference.classifier import sentence_embedding, sigmoid, softmax
-from service.answers import unit
+from service.answers import rows_of, unit
 from service.errors import ApiError
 from service.schema import Request, Score
+from service.turns import Turns
 
 if TYPE_CHECKING:
     from inference.classifier import Classifier
+    from inference.encoder import Encoded
     from service.answers import Answers, Call, Json, Read
 
 DTYPES = {"fp32": "float32"}  # how TEI calls a precision, where it is not by our name
@@ -201,20 +203,13 @@ async def tokenize(answers: Answers, request: TokensRequest, call: Call) -> list
     """Show the tokens that the model reads of each text."""
     items = await answers.encode_all(request.texts, call, param=request.place)
     answers.metrics.answered(ok=len(items), failed=0)
-    return [
-        [
-            {
-                "id": token.id,
-                "text": token.text,
-                "special": token.special,
-                "start": None if token.special else token.start,
-                "stop": None if token.special else token.end,
-            }
-            for token in item.tokens()
-            if request.add_special_tokens or not token.special
-        ]
-        for item in items
-    ]
+    call.rows = rows_of(items)
+    turns = Turns()
+    rows = []
+    for item in items:
+        rows.append(_tokens(item, special=request.add_special_tokens))
+        await turns.give()
+    return rows
 
 
 async def info(answers: Answers, _request: None, _call: Call) -> Json:
@@ -243,6 +238,20 @@ async def info(answers: Answers, _request: None, _call: Call) -> Json:
         "sha": None,
         "docker_label": None,
     }
+
+
+def _tokens(text: Encoded, *, special: bool) -> list[Json]:
+    return [
+        {
+            "id": token.id,
+            "text": token.text,
+            "special": token.special,
+            "start": None if token.special else token.start,
+            "stop": None if token.special else token.end,
+        }
+        for token in text.tokens()
+        if special or not token.special
+    ]
 
 
 def _labels(answers: Answers, read: Read, parameters: PipelineParameters) -> list[Json]:
