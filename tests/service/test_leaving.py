@@ -63,11 +63,11 @@ def test_texts_that_were_not_answered_do_not_count_as_cut(make_models):
     async def scenario():
         with pytest.raises(ApiError, match="inputs_too_many"):
             await answers.embed(TextsRequest(inputs=long), Call())
-        asked = (
-            answers.classify(TextsRequest(inputs=long), Call()),
-            answers.explain(ExplainRequest(inputs=long), Call()),
-        )
-        leaving = [asyncio.create_task(answer) for answer in asked]
+        asked = [
+            (answers.classify, TextsRequest(inputs=long)),
+            (answers.explain, ExplainRequest(inputs=long)),
+        ]
+        leaving = [asyncio.create_task(answer(request, Call())) for answer, request in asked]
         while not answers.batcher.longest_pass or not answers.batcher.waiting_tokens:
             await asyncio.sleep(0.001)
         for task in leaving:
