@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from bertrand.__main__ import main
 from inference.errors import InputError
 from tests.support import ROOT, run_command, until, write_csv
 from training.data import Row
@@ -273,7 +274,7 @@ def rows_file(tmp_path_factory):
     return write_csv(tmp_path_factory.mktemp("study") / "rows.csv", rows)
 
 
-def test_a_killed_study_goes_on_and_keeps_what_it_had(rows_file, tiny_base, tmp_path):
+def test_a_killed_study_goes_on_and_keeps_what_it_had(rows_file, tiny_base, tmp_path, capsys):
     out = tmp_path / "out"
     command = list(
         map(str, ["study", "init", rows_file, "--base", tiny_base, "--out", out, "--seeds", 1, "--epochs", 2])
@@ -288,11 +289,11 @@ def test_a_killed_study_goes_on_and_keeps_what_it_had(rows_file, tiny_base, tmp_
     before = kept.read_text().splitlines()
     kept.write_bytes(kept.read_bytes() + b'{"key": "torn')
 
-    other = run_command(*command, "--resume", "--max-tokens", "64")
+    capsys.readouterr()
+    assert main([*command, "--resume", "--max-tokens", "64"]) == 2
+    assert "cannot resume, max_tokens was 128 and is 64" in capsys.readouterr().err
     done = run_command(*command, "--resume", "--json")
 
-    assert other.returncode == 2
-    assert "cannot resume, max_tokens was 128 and is 64" in other.stderr
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == json.loads((out / "study.json").read_bytes())
@@ -317,7 +318,10 @@ def test_a_killed_study_goes_on_and_keeps_what_it_had(rows_file, tiny_base, tmp_
     assert all(text.startswith("<svg") and "var(--paper)" in text for text in figures)
 
 
-def test_what_cannot_be_studied_is_said_before_anything_is_measured(rows_file, tiny_base, tmp_path):
+def test_what_cannot_be_studied_is_said_before_anything_is_measured(
+    rows_file, tiny_base, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     few = write_csv(tmp_path / "few.csv", [("refund", "a"), ("login", "b")] * 3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
@@ -329,9 +333,11 @@ def test_what_cannot_be_studied_is_said_before_anything_is_measured(rows_file, t
         ((rows_file, "--base", tiny_base, "--seeds", "0"), "--seeds is 0"),
         ((tmp_path / "none.csv",), "No such file"),
     ]:
-        done = run_command("study", "init", *arguments, cwd=tmp_path)
-        assert done.returncode == 2, done.stderr
-        assert message in done.stderr
+        assert main(["study", "init", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
         assert not (tmp_path / "studies").exists() or not list((tmp_path / "studies").glob("*/study.json"))
-    assert run_command("study", "nothing").returncode == 2
-    assert "init" in run_command("study", "--help").stdout
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", "nothing"])
+    with pytest.raises(SystemExit, match="0"):
+        main(["study", "--help"])
+    assert "init" in capsys.readouterr().out
