@@ -29,7 +29,7 @@ from training.study.plan import BATCH, Plan, pace, run_cost, spread
 from training.study.run import Run, clock
 from training.study.starts import fit_one, nested
 from training.study.subject import weights_of
-from training.study.words import Words
+from training.study.words import FIRST, STOP, Words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,20 +122,12 @@ def study(
         run.say(f"{plan['scored']:,} of {len(texts):,} sentences, which is what fits the time")
     chosen = [texts[i] for i in plan["chosen"]]
     known = [texts[i] for i in _sample(len(texts), seed)]
-    words = {
-        name: Words.of(known, models.tokenizers[name], max_tokens=models.longest(name, max_tokens)) for name in names
-    }
-    hidden = Hidden.draw(list(words.values()), most=plan["words"], seed=seed)
-    if not len(hidden.sentences):
-        raise DataError(
-            f"{corpus}: holds no word that is one piece of the vocabulary; expected sentences of such words"
-        )
+    words, hidden = _hide(models, known, corpus, most=plan["words"], max_tokens=max_tokens, seed=seed)
     run.expect(len(names) * (len(chosen) + plan["words"]))
     guessed = {name: _guessed(run, models, words, hidden, name) for name in names}
     scores = {
         name: run.measure(f"{name}, scores", partial(_scored, run, models, chosen, name, max_tokens)) for name in names
     }
-    same = len({tuple(sorted(tokenizer.get_vocab().items())) for tokenizer in models.tokenizers.values()}) == 1
     result = {
         "sentences": {
             "read": len(texts),
@@ -143,22 +135,47 @@ def study(
             "scored": len(chosen),
             "guessed": len(hidden.sentences),
         },
-        "vocabulary": {name: len(tokenizer) for name, tokenizer in models.tokenizers.items()},
-        "same_vocabulary": same,
-        "one_piece": {name: float((part.uses[:, 2] - part.uses[:, 1] == 1).mean()) for name, part in words.items()},
-        "frequent": list(hidden.frequent),
-        "frequency": {"ranks": hidden.ranks.tolist(), "classes": hidden.classes()},
+        **_vocabularies(models, words, hidden),
         "guesses": {name: _without_examples(parts) for name, parts in guessed.items()},
         "examples": _told_examples(hidden, known, guessed),
         "asked": [
             {"text": text} | {name: answers[number] for name, answers in asked.items()}
             for number, text in enumerate(guesses)
         ],
-        "perplexity": _perplexities(scores, seed, same=same),
+        "perplexity": _perplexities(scores, seed, same=models.have_one_vocabulary),
         "expected": {name: _extremes(chosen, scores[name]) for name in names},
         "classifier": _classified(run, names, rows, judged, seed, seeds, max_tokens) if rows else None,
     }
     return run.finish(result, report, files={SCORES: _table(chosen, scores)})
+
+
+def _hide(
+    models: _Models, texts: Sequence[str], corpus: Path, *, most: int, max_tokens: int, seed: int
+) -> tuple[dict[str, Words], Hidden]:
+    """Return the words of the sentences, as each model's tokenizer splits them, and those that are hidden."""
+    words = {
+        name: Words.of(texts, tokenizer, max_tokens=models.longest(name, max_tokens))
+        for name, tokenizer in models.tokenizers.items()
+    }
+    hidden = Hidden.draw(list(words.values()), most=most, seed=seed)
+    if not len(hidden.sentences):
+        raise DataError(
+            f"{corpus}: holds no word that is one piece of the vocabulary; expected sentences of such words"
+        )
+    return words, hidden
+
+
+def _vocabularies(models: _Models, words: Mapping[str, Words], hidden: Hidden) -> dict[str, Any]:
+    """Return what the models' vocabularies make of the words."""
+    return {
+        "vocabulary": {name: len(tokenizer) for name, tokenizer in models.tokenizers.items()},
+        "same_vocabulary": models.have_one_vocabulary,
+        "one_piece": {
+            name: float((part.uses[:, STOP] - part.uses[:, FIRST] == 1).mean()) for name, part in words.items()
+        },
+        "frequent": list(hidden.frequent),
+        "frequency": {"ranks": hidden.ranks.tolist(), "classes": hidden.classes()},
+    }
 
 
 def _guessed(run: Run, models: _Models, words: Mapping[str, Words], hidden: Hidden, name: str) -> dict[str, Any]:
@@ -212,6 +229,11 @@ class _Models:
         self.tokenizers = {name: load_tokenizer(source) for name, source in names.items()}
         self._name = ""
         self._loaded: MaskedModel | None = None
+
+    @property
+    def have_one_vocabulary(self) -> bool:
+        """Whether all split texts into the same pieces, with the same ids."""
+        return len({tuple(sorted(tokenizer.get_vocab().items())) for tokenizer in self.tokenizers.values()}) == 1
 
     def longest(self, name: str, max_tokens: int) -> int:
         """Return where a model's sentences are cut: at `max_tokens`, or where its positions end."""
