@@ -35,9 +35,10 @@ def run(options: argparse.Namespace) -> int:
         current.symlink_to(options.out.name)  # what `bertrand serve` and `bentoml serve` take when nothing is named
     if not options.serve:
         return 0
+    host = f"[{options.host}]" if ":" in options.host else options.host  # an address of version 6
     print(
-        f"serving at http://{options.host}:{options.port}, API page at /docs; Ctrl-C stops it. Try:\n"
-        f"  curl -s {options.host}:{options.port}/v1/analyze -H 'content-type: application/json' "
+        f"serving at http://{host}:{options.port}, API page at /docs; Ctrl-C stops it. Try:\n"
+        f"  curl -s 'http://{host}:{options.port}/v1/analyze' -H 'content-type: application/json' "
         """-d '{"inputs": ["I was charged twice, please refund me"]}'""",
         file=sys.stderr,
     )

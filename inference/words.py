@@ -52,7 +52,8 @@ class Words:
 
     def __init__(self, tokenizer: Tokenizer, before: list[int], after: list[int], *, lowercase: bool) -> None:
         model = tokenizer.model
-        self._names = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
+        names = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values()]
+        self._names = re.compile("|".join(names) or r"(?!)")
         self._name_of = tokenizer.id_to_token
         self._before = before  # ids of the special tokens in front of every text
         self._after = after
@@ -85,7 +86,7 @@ class Words:
             return None
         if not text.isprintable():
             text = text.translate(_BLANKS)
-        if not text.isprintable() or any(name in text for name in self._names):
+        if not text.isprintable() or self._names.search(text):
             return None
         return text.lower() if self._lowercase else text
 

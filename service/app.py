@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 from typing import Any
@@ -15,6 +14,7 @@ from _bentoml_sdk import Service
 from service import log, process
 from service.answers import Call
 from service.folder import Folder
+from service.garbage import collect_at_rest
 from service.http import Front
 from service.metrics import Metrics
 from service.models import Models
@@ -90,12 +90,11 @@ class Bertrand:
 
     def front(self, bentoml_app: Any) -> Front:
         """Return the application that answers requests, ready to."""
-        # What is loaded by now stays: a garbage collection that walked through it would hold up every request.
-        gc.collect()
-        gc.freeze()
         front = Front(bentoml_app, self.models, self._metrics, SETTINGS)
         self.models.watch(front.keys.read_again)
-        self._writing = asyncio.get_running_loop().create_task(self._metrics.keep_written())
+        loop = asyncio.get_running_loop()
+        self._writing = loop.create_task(self._metrics.keep_written())
+        self._collecting = loop.create_task(collect_at_rest(lambda: self.models.current.batcher.at_rest))
         process.adopt(
             front,
             self.models.reload,

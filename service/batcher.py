@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from inference.engine import Output
 
 MOST_TEXTS = 16  # of a forward pass: more gain nothing
-# What a forward pass costs beside its tokens, in tokens: 7 were measured in fp32, 13 to 19 in int8 (MiniLM, one core).
-PASS_TOKENS = 10
+# What a forward pass costs beside its tokens, in tokens: 4 to 8 with what is between two (MiniLM, int8 and fp32).
+PASS_TOKENS = 6
 # Differences in length, the least first; further away hardly any text would be worth it.
 NEAREST = sorted(range(1 - PASS_TOKENS, PASS_TOKENS), key=lambda tokens: (abs(tokens), -tokens))
 PROMISED = (

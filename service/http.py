@@ -231,8 +231,7 @@ class _Watch:
         self._receive = receive
         self._left = deadline - time.perf_counter()
         self._reason: ApiError | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._later: asyncio.TimerHandle | None = None
+        self._pending: list[asyncio.TimerHandle | asyncio.Task[None]] = []
         self._too_late = ApiError(
             408, "body_too_slow", "the body did not come in time", headers=(("connection", "close"),)
         )
@@ -242,22 +241,20 @@ class _Watch:
         assert task is not None  # noqa: S101  a request is answered in a task
         self._task = task
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(max(0.0, self._left), self._expire)
+        self._pending.append(self._loop.call_later(max(0.0, self._left), self._expire))
         return self
 
     def body_has_come(self) -> None:
         """From now on the caller waits for us, and may leave."""
         self._too_late = ApiError(504, "deadline_exceeded", "the answer was not ready in time; it is not computed on")
-        self._later = self._loop.call_later(LEAVING_TAKES, self._look)
+        self._pending.append(self._loop.call_later(LEAVING_TAKES, self._look))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        if self._later:
-            self._later.cancel()
-        if self._looking:
-            self._looking.cancel()
+        # Each of them holds this too: what is not let go of stays until somebody looks for garbage.
+        while self._pending:
+            self._pending.pop().cancel()
         if self._reason and kind is asyncio.CancelledError:
             self._task.uncancel()
             raise self._reason
@@ -266,7 +263,7 @@ class _Watch:
         self._end(self._too_late)
 
     def _look(self) -> None:
-        self._looking = self._loop.create_task(self._until_gone())
+        self._pending.append(self._loop.create_task(self._until_gone()))
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

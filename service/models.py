@@ -110,11 +110,15 @@ class Models:
             self._wake.wait(LOOK_EVERY)
             self._wake.clear()
             forced, self._forced = self._forced, False
-            if not self._closed and (forced or self._folder.changed()):
-                self._take_up()
-            if not self._closed and self._shadow is not None:
-                self._shadow.look(forced=forced)
-            also()
+            try:
+                if not self._closed and (forced or self._folder.changed()):
+                    self._take_up()
+                if not self._closed and self._shadow is not None:
+                    self._shadow.look(forced=forced)
+                also()
+            except Exception:  # a thread that ended would take up no model any more, and say nothing
+                self._metrics.reloaded(taken_up=False)
+                log.exception("what changed could not be taken up; what served goes on")
 
     def _take_up(self) -> None:
         classifier = self._folder.successor(self.current.classifier)

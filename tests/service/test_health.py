@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.models import Models
 from service.routes import ROUTES
 from service.settings import Settings
+from tests.support import until
 
 
 @pytest.fixture
@@ -79,3 +80,21 @@ def test_a_worker_about_to_end_is_alive_and_not_ready(front):
 
     assert ask(front, "/livez") == (200, "alive")
     assert ask(front, "/readyz") == (503, "not_ready")
+
+
+def test_a_fault_while_a_model_is_looked_for_is_told_and_the_looking_goes_on(make_models, monkeypatch, caplog):
+    """A thread that ended would leave the old model, and keys that were revoked, in use for ever."""
+    monkeypatch.setattr("service.models.LOOK_EVERY", 0.01)
+    looks = []
+
+    def look():
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise MemoryError("no room")
+
+    held, metrics = make_models()
+    held.watch(look)
+    until(lambda: len(looks) > 2)
+
+    assert 'bertrand_reloads_total{outcome="refused"} 1.0' in metrics.render().decode()
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [MemoryError]

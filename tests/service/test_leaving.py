@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from service import http
+from service import garbage, http
 from service.answers import Call
 from service.errors import ApiError
 from service.http import Front
@@ -52,6 +52,66 @@ def test_nothing_is_kept_of_a_caller_who_left(make_models, monkeypatch, more):
     gc.collect()
 
     assert [caller() for caller in callers] == [None] * 3
+
+
+def test_a_request_that_was_long_waited_for_goes_with_its_answer(make_models, monkeypatch):
+    """Nobody looks for garbage while a server is busy: a request must not hold what it is held by."""
+    monkeypatch.setattr(http, "LEAVING_TAKES", 0)
+    models, metrics = make_models()
+    front = Front(None, models, metrics, models._settings)
+    held = models.current.batcher._runner = Held(models.current.batcher._runner)
+
+    class Staying(Caller):
+        async def receive(self):
+            if not self.sends:
+                asyncio.get_running_loop().call_later(0.01, held.gate.set)
+                await asyncio.Event().wait()
+            return self.sends.pop()
+
+    async def answered():
+        caller = Staying(GOOD, more=False)
+        scope = {"type": "http", "method": "POST", "path": "/v1/classify", "headers": []}
+        await front(scope, caller.receive, caller.send)
+        assert caller.statuses == [200]
+        return weakref.ref(caller)
+
+    async def scenario():
+        left = await answered()
+        await asyncio.sleep(0.01)  # what was cancelled ends
+        return left
+
+    gc.disable()
+    try:
+        assert asyncio.run(scenario())() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(("busy", "late"), [(False, False), (True, False), (True, True)])
+def test_garbage_is_looked_for_at_rest_and_at_the_latest_after_a_while(monkeypatch, busy, late):
+    monkeypatch.setattr(garbage, "LOOK_EVERY", 0.001)
+    monkeypatch.setattr(garbage, "LATEST", 0 if late else 60)
+
+    class Link:
+        pass
+
+    async def scenario():
+        looking = asyncio.create_task(garbage.collect_at_rest(lambda: not busy))
+        await asyncio.sleep(0.01)
+        links = [Link() for _ in range(2 * garbage.MANY)]
+        for link in links:
+            link.itself = link
+        left = weakref.ref(links[0])
+        del link, links
+        await asyncio.sleep(0.1)
+        looking.cancel()
+        return left() is None
+
+    try:
+        assert asyncio.run(scenario()) == (late or not busy)
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_texts_that_were_not_answered_do_not_count_as_cut(make_models):

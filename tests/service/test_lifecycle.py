@@ -3,18 +3,22 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 
 from inference import Classifier
 from tests.load import Load
+from tests.service.talk import connect, read
 from tests.support import (
     ROOT,
     free_port,
@@ -63,6 +67,14 @@ def switch(link: Path, target: Path) -> None:
     fresh = link.with_name("next")
     fresh.symlink_to(target)
     fresh.rename(link)
+
+
+def listens(url):
+    try:
+        connect(url).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def metric(url, line):
@@ -157,6 +169,28 @@ def test_the_end_of_a_server_loses_no_accepted_request(model_folder):
         assert process.wait(timeout=30) == 0
 
     assert load.failures == []
+
+
+def test_the_end_of_a_server_cuts_no_large_answer_short(model_folder):
+    """It is sent as fast as its caller reads: one who leaves harms nobody, one who reads on gets it whole."""
+    texts = ["late " * 100] * 500
+    body = orjson.dumps({"inputs": texts, "embeddings": ["tokens"], "special_tokens": True})
+    request = b"POST /v1/embed HTTP/1.1\r\nhost: test\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    with running(model_folder) as (url, process):
+        with connect(url) as leaving:
+            leaving.sendall(request)
+            assert leaving.recv(12) == b"HTTP/1.1 200"
+        with connect(url) as reading:
+            reading.sendall(request)
+            assert reading.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+            process.terminate()
+            until(lambda: not listens(url))
+            time.sleep(1)  # by now a server that waits for nobody has ended
+            (answer,) = read(reading)
+        assert process.wait(timeout=30) == 0
+
+    assert len(answer.body) > 5 * 2**20  # more than the kernel holds
+    assert [len(result["token_embeddings"]) for result in answer.json()["results"]] == [32] * len(texts)
 
 
 def test_ctrl_c_ends_a_server_at_once(model_folder):
