@@ -23,7 +23,7 @@ from service.turns import Turns
 from service.wire import SAFETENSORS, Reply, array_object, to_json, to_safetensors, typed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -130,15 +130,11 @@ class Answers:
         """Show each text as the model sees it."""
         items = await self.encode(request.texts, call)
         call.rows = rows_of(items)
-        turns = Turns()
-        results = []
-        for item in items:
-            if isinstance(item, TextError):
-                results.append(_failure(item))
-                continue
-            results.append(_size(item) | {"tokens": token_rows(item.tokens(), special=request.special_tokens)})
-            await turns.give()
-        return self._envelope(results)
+
+        def told(text: Encoded) -> Json:
+            return _size(text) | {"tokens": token_rows(text.tokens(), special=request.special_tokens)}
+
+        return self._envelope(await _each(items, told))
 
     async def types(self, request: TypesRequest, call: Call) -> Json | Reply:
         """Give the rows of the word-embedding matrix that stand for each word."""
@@ -148,19 +144,15 @@ class Answers:
         # By their number alone: tokens are not made for a request that is refused.
         self._check_vectors(sum(len(item) - special for item in items if isinstance(item, Encoded)))
         binary = call.accepts(SAFETENSORS)
-        turns = Turns()
-        results = []
-        for item in items:
-            if isinstance(item, TextError):
-                results.append(_failure(item))
-                continue
-            seen = [token for token in item.tokens() if not token.special]
+
+        def told(text: Encoded) -> Json:
+            seen = [token for token in text.tokens() if not token.special]
             ids = [token.id for token in seen]
             rows = _array(self._type_rows(ids), request.encoding_format, request.dtype, binary=binary)
             tokens = [{"text": token.text, "id": token.id} for token in seen]
-            results.append({"status": "ok", "truncated": item.truncated, "tokens": tokens, "type_embeddings": rows})
-            await turns.give()
-        answer = self._envelope(results)
+            return {"status": "ok", "truncated": text.truncated, "tokens": tokens, "type_embeddings": rows}
+
+        answer = self._envelope(await _each(items, told))
         return to_safetensors(answer) if binary else answer
 
     async def explain(self, request: ExplainRequest, call: Call) -> Json:
@@ -561,6 +553,19 @@ def unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a vector scaled to length 1; a zero vector stays one."""
     length = float(np.linalg.norm(vector))
     return vector / np.float32(length) if length else vector
+
+
+async def _each(items: Sequence[Encoded | TextError], told: Callable[[Encoded], Json]) -> list[Json]:
+    """Return what is told of each text, and the error of one that has none; others have their turn meanwhile."""
+    turns = Turns()
+    results = []
+    for item in items:
+        if isinstance(item, TextError):
+            results.append(_failure(item))
+            continue
+        results.append(told(item))
+        await turns.give()
+    return results
 
 
 def _failure(error: TextError) -> Json:
