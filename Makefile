@@ -35,7 +35,8 @@ browser: ## install chromium for the tests of pages, if it is missing and we are
 			|| echo "chromium could not be installed: the tests that need a browser will be skipped" >&2; \
 	else echo "chromium is missing: the tests that need a browser will be skipped (on Debian: apt-get install chromium)" >&2; fi
 
-containers: ## install wrk and a container engine for the tests of containers, if they are missing and we are root
+# After browser: apt-get is for one at a time.
+containers: | browser ## install wrk and a container engine for the tests of containers, if they are missing and we are root
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v wrk >/dev/null; then \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends wrk; } >/dev/null || true; \
 	fi

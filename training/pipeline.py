@@ -361,9 +361,9 @@ def check_data(
     checked = _check(config, table, other)
     if label_noise:
         quiet_transformers()
-        from training.vectors import sentence_vectors
+        from training.vectors import layered_vectors
 
-        vectors = partial(sentence_vectors, config.base, max_tokens=config.max_tokens)
+        vectors = partial(layered_vectors, config.base, max_tokens=config.max_tokens)
         checked = check_labels(checked, vectors, multi_label=config.multi_label)
     if not cleaned:
         return checked, None

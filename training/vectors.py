@@ -12,8 +12,9 @@ from training.base import family, fetch, load_config, longest_input
 from training.checkpoint import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
 BATCH_SIZE = 64
@@ -34,6 +35,49 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
     Raises:
         BaseModelError: the base model cannot be had or is of another family.
     """
+    vectors = np.zeros((len(texts), load_config(base).hidden_size), dtype=np.float32)
+    for chosen, states, mask in _states(base, texts, max_tokens=max_tokens):
+        vectors[chosen] = _mean(states[-1], mask)
+    return _unit(vectors)
+
+
+def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDArray[np.float32]:
+    """
+    Return what several layers say of each text, in the order of the texts: what a linear classifier tells most by.
+
+    The mean of the token vectors below the first layer, of the middle one and of the highest; the first word piece's
+    vector of the middle and of the highest; the highest one's of the first token. Lower layers still have words and
+    word order, of which the highest has made meaning (Tenney et al. 2019, arXiv:1905.05950), and what a question asks
+    for, its first word tells. From each of the six its mean over all texts is taken, and what is left is scaled to one
+    length.
+
+    Args:
+        base: Hub id, local folder, or the default base.
+        texts: Raw sentences, all that are to be compared.
+        max_tokens: Longer sentences are cut.
+
+    Returns:
+        Shape (len(texts), 6 x hidden), each of length 1.
+
+    Raises:
+        BaseModelError: the base model cannot be had or is of another family.
+    """
+    hidden = load_config(base).hidden_size
+    vectors = np.zeros((len(texts), 6, hidden), dtype=np.float32)
+    for chosen, states, mask in _states(base, texts, max_tokens=max_tokens):
+        low, middle, high = states[0], states[len(states) // 2], states[-1]
+        parts = [*(_mean(layer, mask) for layer in (low, middle, high)), middle[:, 1], high[:, 1], high[:, 0]]
+        for part, values in enumerate(parts):
+            vectors[chosen, part] = values
+    if len(texts):
+        vectors -= vectors.mean(axis=0)
+    return _unit(_unit(vectors).reshape(len(texts), 6 * hidden))
+
+
+def _states(
+    base: str, texts: Sequence[str], *, max_tokens: int
+) -> Iterator[tuple[list[int], Sequence[torch.Tensor], torch.Tensor]]:
+    """Give batches of texts: their places, the states of every layer (batch, tokens, hidden), and the mask for them."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModel
 
@@ -46,13 +90,22 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
     model = fetch(AutoModel.from_pretrained, base, config=stock, **head).eval()
     ids = tokenizer(list(texts), truncation=True)["input_ids"] if texts else []
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    vectors = np.zeros((len(ids), config.hidden_size), dtype=np.float32)
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(order), BATCH_SIZE), unit="batch", disable=not sys.stderr.isatty(), leave=False):
-            chosen = order[start : start + BATCH_SIZE]
-            inputs = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
-            mask = inputs["attention_mask"].unsqueeze(-1)
-            states = model(**inputs).last_hidden_state  # (batch, tokens, hidden)
-            means = (states * mask).sum(dim=1) / mask.sum(dim=1)
-            vectors[chosen] = torch.nn.functional.normalize(means, dim=-1).numpy()
-    return vectors
+    for start in tqdm(range(0, len(order), BATCH_SIZE), unit="batch", disable=not sys.stderr.isatty(), leave=False):
+        chosen = order[start : start + BATCH_SIZE]
+        inputs = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
+        with torch.inference_mode():
+            states = model(**inputs, output_hidden_states=True).hidden_states
+        yield chosen, states, inputs["attention_mask"].unsqueeze(-1)
+
+
+def _mean(states: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
+    """Return the mean of the token vectors of each text, shape (batch, hidden)."""
+    means: NDArray[np.float32] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
+    return means
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale to length 1 what has a length."""
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    scaled: NDArray[np.float32] = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled

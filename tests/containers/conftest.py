@@ -15,15 +15,16 @@ from tests.support import with_another_temperature
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BUILT = pytest.StashKey[Future[str]]()
+BUILT = pytest.StashKey[dict[str, Future[str]]]()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin to build the image before the first test: it is ready when its tests, which come late, want it."""
+    """Begin to build the images before the first test: they are ready when their tests, which come late, want them."""
     wanted = any(Path(__file__).parent in item.path.parents for item in session.items)
     found = Engine.find() if wanted and not session.config.option.collectonly else None
     if found and all(map(found.has, (BASE, HAPROXY, PROMETHEUS))):
-        session.config.stash[BUILT] = ThreadPoolExecutor(1).submit(found.build)
+        one_by_one = ThreadPoolExecutor(1)
+        session.config.stash[BUILT] = {name: one_by_one.submit(found.build, name) for name in ("serve", "batch")}
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,13 @@ def engine() -> Engine:
 @pytest.fixture(scope="session")
 def image(engine: Engine, request: pytest.FixtureRequest) -> str:  # noqa: ARG001  skips where there is none
     """The serving image, built from this tree."""
-    return request.config.stash[BUILT].result()
+    return request.config.stash[BUILT]["serve"].result()
+
+
+@pytest.fixture(scope="session")
+def batch_image(engine: Engine, request: pytest.FixtureRequest) -> str:  # noqa: ARG001  skips where there is none
+    """The image of batch jobs, built from this tree."""
+    return request.config.stash[BUILT]["batch"].result()
 
 
 @pytest.fixture(scope="module")

@@ -77,9 +77,9 @@ def test_a_body_that_is_too_large_is_refused_unread(stack):
     assert answer.json()["error"]["code"] == "body_too_large"
 
 
-def test_a_batch_job_runs_in_the_stack(stack, engine, tmp_path):
+@pytest.mark.usefixtures("batch_image")
+def test_a_batch_job_runs_in_the_stack(stack, tmp_path):
     """As a user of this machine that the image does not know, into a folder of that user's."""
-    engine.build("batch")
     data, results = tmp_path / "data", tmp_path / "results"
     data.mkdir()
     results.mkdir()

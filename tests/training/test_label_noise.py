@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from training.data import Row
 from training.folds import deal
 from training.probe import FOLDS
 from training.settings import DEFAULT_BASE
-from training.vectors import sentence_vectors
+from training.vectors import layered_vectors
 
 SUBJECTS = {
     "refund": ["money", "refund", "invoice", "charged", "card"],
@@ -46,14 +47,14 @@ def planted(rows, count, seed=0):
     return wrong, {f"line {i + 2}" for i in chosen}
 
 
-VECTORS = {}
+@cache
+def _vectors(texts):
+    return layered_vectors(DEFAULT_BASE, texts, max_tokens=32)
 
 
 def vectors(texts):
-    """Those of the real base, asked for once a text."""
-    new = [text for text in texts if text not in VECTORS]
-    VECTORS.update(zip(new, sentence_vectors(DEFAULT_BASE, new, max_tokens=32) if new else (), strict=True))
-    return np.stack([VECTORS[text] for text in texts])
+    """Those of the real base, asked for once for the same texts."""
+    return _vectors(tuple(texts))
 
 
 def findings_of(path, multi_label=False):

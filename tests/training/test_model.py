@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 import transformers
 
 from inference import ArtifactError, Classifier, InputError
@@ -24,7 +25,7 @@ from training.data import Row, read_rows
 from training.errors import BaseModelError, DataError, GateError
 from training.folder import model_name
 from training.settings import TrainConfig
-from training.vectors import sentence_vectors
+from training.vectors import layered_vectors, sentence_vectors
 
 PROBES = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]
 
@@ -202,6 +203,30 @@ def test_a_checkpoint_of_ours_gives_vectors_as_any_base_does(model_folder):
 
     means = np.stack([states.mean(axis=0) for _, _, states in Checkpoint.load(checkpoint).run(texts)])
     np.testing.assert_allclose(vectors, means / np.linalg.norm(means, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+def test_layers_are_read_one_by_one_and_without_what_all_texts_share(tmp_path, family):
+    """Texts of different lengths, in any order; what they have in common, as a text alone, tells nothing."""
+    base = str(make_base(tmp_path / "base", family))
+    texts = ["my order is late and where is it", "login", "money back please", "login page"]
+    model = transformers.AutoModel.from_pretrained(base).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    parts = []
+    for text in texts:
+        with torch.no_grad():
+            states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states
+        first_words = [layer[0, 1] for layer in states[1:]]  # of two layers the middle one is the first
+        parts.append([*(layer[0].mean(dim=0) for layer in states), *first_words, states[-1][0, 0]])
+    expected = np.stack([torch.stack(part).numpy() for part in parts])
+    expected -= expected.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True) * 6**0.5
+
+    vectors = layered_vectors(base, texts, max_tokens=64)
+
+    np.testing.assert_allclose(vectors, expected.reshape(len(texts), -1), atol=1e-4)
+    assert not layered_vectors(base, texts[:1], max_tokens=64).any()
+    assert layered_vectors(base, [], max_tokens=64).shape == (0, 6 * 32)
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
