@@ -20,6 +20,7 @@ from tests.support import (
     free_port,
     manifest_of,
     run_command,
+    run_commands,
     scale_a_matrix,
     serving,
     signed_again,
@@ -109,27 +110,28 @@ def test_a_reader_who_has_seen_enough_is_no_error(model_folder):
 
 
 def test_evaluate_measures_graph_and_checkpoint_alike(model_folder, sentences):
-    graph = run_command("evaluate", model_folder, sentences, "--precision", "fp32", "--json")
-    checkpoint = run_command("evaluate", model_folder / "checkpoint", sentences, "--json")
+    graph = ("evaluate", model_folder, sentences, "--precision", "fp32")
+    checkpoint = ("evaluate", model_folder / "checkpoint", sentences, "--json")
+    done, as_text, by_torch = run_commands((*graph, "--json"), graph, checkpoint)
 
-    figures, reference = json.loads(graph.stdout), json.loads(checkpoint.stdout)
+    figures, reference = json.loads(done.stdout), json.loads(by_torch.stdout)
     assert figures["accuracy"] == reference["accuracy"] == manifest_of(model_folder)["metrics"]["test"]["accuracy"]
     assert figures["confusion"] == reference["confusion"]
-    printed = run_command("evaluate", model_folder, sentences, "--precision", "fp32").stdout
-    assert f"accuracy {figures['accuracy']:.4f}" in printed
-    assert "refund" in printed
+    assert f"accuracy {figures['accuracy']:.4f}" in as_text.stdout
+    assert "refund" in as_text.stdout
 
 
 def test_verify_passes_a_faithful_model_and_fails_another(model_folder, sentences, tmp_path):
-    good = run_command("verify", model_folder, "--data", sentences)
-    broken = shutil.copytree(model_folder, tmp_path / "broken")
-    weights = broken / "checkpoint" / "model.safetensors"
+    changed = shutil.copytree(model_folder, tmp_path / "changed")
+    weights = changed / "checkpoint" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 0x40  # the exponent of one weight
     weights.write_bytes(bytes(content))
-    altered = run_command("verify", broken)
+    broken = shutil.copytree(changed, tmp_path / "broken")
     _sign_again(broken)
-    bad = run_command("verify", broken, "--json")
+    good, altered, bad = run_commands(
+        ("verify", model_folder, "--data", sentences), ("verify", changed), ("verify", broken, "--json")
+    )
 
     assert good.returncode == 0, good.stderr
     assert [line.split()[:2] for line in good.stdout.splitlines()] == [["passed", f"{name}:"] for name in GATES]
@@ -144,10 +146,12 @@ def test_verify_passes_a_faithful_model_and_fails_another(model_folder, sentence
 
 def test_verify_proves_int8_too(model_folder, sentences, tmp_path):
     """And with labels, what it costs in accuracy."""
-    good = run_command("verify", model_folder, "--data", sentences, "--label-column", "label", "--json")
     broken = signed_again(model_folder, tmp_path / "broken", lambda folder: scale_a_matrix(folder / "model.int8.onnx"))
-    bad = run_command("verify", broken, "--data", sentences)
-    unknown = run_command("verify", model_folder, "--data", sentences, "--label-column", "text")
+    good, bad, unknown = run_commands(
+        ("verify", model_folder, "--data", sentences, "--label-column", "label", "--json"),
+        ("verify", broken, "--data", sentences),
+        ("verify", model_folder, "--data", sentences, "--label-column", "text"),
+    )
 
     outcome = {gate["name"]: gate for gate in json.loads(good.stdout)["gates"]}
     assert good.returncode == 0
@@ -161,13 +165,15 @@ def test_verify_proves_int8_too(model_folder, sentences, tmp_path):
 
 def test_predict_and_evaluate_use_the_precision_they_are_told(model_folder, sentences):
     texts = ["my order is late", "thank you"]
+    precisions = ("fp32", "int8")
+    predicting = [("predict", model_folder, "--precision", name, "--json", *texts) for name in precisions]
+    evaluating = [("evaluate", model_folder, sentences, "--precision", name, "--json") for name in precisions]
+    results = run_commands(*predicting, *evaluating)
     scores = {}
-    for precision in ("fp32", "int8"):
-        done = run_command("predict", model_folder, "--precision", precision, "--json", *texts)
+    for precision, done, evaluated in zip(precisions, results[:2], results[2:], strict=True):
         expected = Classifier.load(model_folder, precision=precision).classify(texts)
         scores[precision] = [json.loads(line)["score"] for line in done.stdout.splitlines()]
         assert scores[precision] == [prediction.score for prediction in expected]
-        evaluated = run_command("evaluate", model_folder, sentences, "--precision", precision, "--json")
         assert json.loads(evaluated.stdout)["accuracy"] > 0.9
     assert scores["fp32"] != scores["int8"]
 
@@ -233,7 +239,7 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        for arguments, told in [
+        cases = [
             ((tmp_path / "none",), "no such model folder"),
             ((without_int8(model_folder, tmp_path / "fp32"), "--precision", "int8"), "offers fp32, not int8"),
             ((model_folder, "--workers", "0"), "BERTRAND_WORKERS is '0'"),
@@ -241,8 +247,8 @@ def test_serve_says_at_once_what_is_wrong(model_folder, tmp_path):
             ((model_folder, "--host", "no.such.host"), "cannot listen at"),
             ((model_folder, "--host", "x" * 300), "cannot listen at"),
             ((model_folder, "--port", 70_000), "cannot listen at"),
-        ]:
-            done = run_command("serve", *arguments)
+        ]
+        for done, (_, told) in zip(run_commands(*(("serve", *case) for case, _ in cases)), cases, strict=True):
             assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
             assert told in done.stderr
 

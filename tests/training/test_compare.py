@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tests.support import run_command, write_csv
+from tests.support import run_commands, write_csv
 from training.compare import compare, mcnemar
 from training.data import Row
 from training.metrics import score
@@ -150,12 +150,12 @@ def test_the_command_compares_folders_and_checkpoints(model_folder, sentences, t
     names = {"0": "praise", "1": "login", "2": "refund"}  # the first and the last change places
     confused = changed(model_folder, tmp_path / "confused", id2label=names, label2id={})
 
-    printed = run_command("compare", confused, model_folder / "checkpoint", sentences, "--examples", "1")
-    read = run_command("compare", confused, model_folder, sentences, "--precision", "fp32", "--examples", "1", "--json")
-    alone = [
-        json.loads(run_command("evaluate", model, sentences, "--precision", "fp32", "--json").stdout)
-        for model in (confused, model_folder)
-    ]
+    printed, read, *evaluated = run_commands(
+        ("compare", confused, model_folder / "checkpoint", sentences, "--examples", "1"),
+        ("compare", confused, model_folder, sentences, "--precision", "fp32", "--examples", "1", "--json"),
+        *(("evaluate", model, sentences, "--precision", "fp32", "--json") for model in (confused, model_folder)),
+    )
+    alone = [json.loads(done.stdout) for done in evaluated]
 
     assert (printed.returncode, printed.stderr) == (0, "")
     answer = json.loads(read.stdout)
@@ -174,12 +174,12 @@ def test_the_command_compares_folders_and_checkpoints(model_folder, sentences, t
 def test_models_that_cannot_be_compared_are_told(model_folder, sentences, tmp_path):
     several = changed(model_folder, tmp_path / "several", problem_type="multi_label_classification")
     strange = write_csv(tmp_path / "strange.csv", [("my order", "strange")])
-    for arguments, told in [
+    cases = [
         ((model_folder, several, sentences), f"{several} any number of labels; only models of the same kind"),
         ((model_folder, tmp_path / "none", sentences), "no such model folder"),
         ((model_folder, model_folder, strange), f"'strange' not among the 3 labels of {model_folder}"),
         ((model_folder, model_folder, sentences, "--examples", "-1"), "--examples is -1; expected 0 or more"),
-    ]:
-        done = run_command("compare", *arguments)
+    ]
+    for done, (_, told) in zip(run_commands(*(("compare", *case) for case, _ in cases)), cases, strict=True):
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
         assert told in done.stderr
