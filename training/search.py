@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.settings import Search
+    from training.soft_labels import SoftLabels
 
 
 def search(
@@ -29,7 +30,7 @@ def search(
     dev: Sequence[Row],
     work: Path,
     *,
-    soft: NDArray[np.float32] | None = None,
+    soft: SoftLabels | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
 ) -> Path:
