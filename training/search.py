@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.settings import Search
-    from training.soft_labels import SoftLabels
 
 
 def search(
@@ -30,7 +29,7 @@ def search(
     dev: Sequence[Row],
     work: Path,
     *,
-    soft: SoftLabels | None = None,
+    soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
 ) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,21 +24,7 @@ if TYPE_CHECKING:
     from training.settings import TrainConfig
 
 
-# The share of a label that other rows may overrule, where the regression is right on so many rows, and where it is not:
-# labels that are easily told apart are to be trusted more than those that are not.
-EASY = 0.9
-SHARES = (0.15, 0.3)
-
-
-@dataclass(frozen=True)
-class SoftLabels:
-    """What is learnt in place of the labels of rows."""
-
-    labels: NDArray[np.float32]  # shape (rows, labels), labels in alphabetical order, the sum of a row is 1
-    share: float  # of each, that follows what the other rows say
-
-
-def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> SoftLabels | None:
+def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32] | None:
     """
     Return the labels that rows are learnt with, of which a part follows what the other rows say of them.
 
@@ -48,15 +33,14 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> SoftLabels | None:
     It is label smoothing that knows each row, or distillation from a teacher that has not seen it.
 
     Args:
-        config: The settings of the run, one label a row. Where they leave the share open, it is .15 if the regression
-            is right on nine of ten rows, otherwise .3.
+        config: The settings of the run, one label a row.
         rows: To learn from.
 
     Returns:
-        None where labels stay as they are.
+        Shape (rows, labels), labels in alphabetical order, the sum of a row is 1; None where labels stay as they are.
     """
     share = config.for_rows(len(rows)).soft_labels
-    if share == 0:
+    if not share:
         return None
     truth = targets(rows, label_names(rows))
     fold_of, alone = deal(rows, [fold(row.text) for row in rows], number=FOLDS)
@@ -64,14 +48,10 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> SoftLabels | None:
     known = truth[judged].any(axis=0)  # labels that are alone in a fold keep their rows as they are
     soft = truth.astype(np.float32)
     if known.sum() < 2:
-        return None
+        return soft
     vectors = layered_vectors(config.base, [row.text for row in rows], max_tokens=config.max_tokens)[judged]
-    own = truth[judged][:, known]
-    said = out_of_fold(own, fold_of[judged], vectors)
-    if share is None:
-        right = (said.argmax(axis=1) == own.argmax(axis=1)).mean()
-        share = SHARES[0] if right >= EASY else SHARES[1]
+    said = out_of_fold(truth[judged][:, known], fold_of[judged], vectors)
     scores = log_softmax(np.log(said.clip(1e-9)), axis=1).astype(np.float32)
-    scores /= fit_temperature(scores, own)
+    scores /= fit_temperature(scores, truth[judged][:, known])
     soft[np.ix_(judged, known)] = (1 - share) * soft[np.ix_(judged, known)] + share * softmax(scores, axis=1)
-    return SoftLabels(soft, share)
+    return soft

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.settings import TrainConfig
-    from training.soft_labels import SoftLabels
 
 # What a configuration says of a head, of where it came from or of its type: none of it is the new model's.
 HEAD_SETTINGS = {
@@ -64,7 +63,7 @@ def fine_tune(
     dev: Sequence[Row],
     work: Path,
     *,
-    soft: SoftLabels | None = None,
+    soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
 ) -> Path:
@@ -78,7 +77,7 @@ def fine_tune(
         train: Rows to learn from.
         dev: Rows to choose the best epoch by; without any, the last one is taken.
         work: Folder of the run; keeps a state for every epoch, so that a killed run can go on.
-        soft: What is learnt in place of the labels of `train`.
+        soft: What is learnt in place of the labels of `train`, shape (rows, labels), as `soft_labels` gives it.
         teacher: What another model says of `train`: probabilities, shape (rows, labels), labels in alphabetical order.
         resume: Go on from the last state in `work`; start anew where there is none.
 
@@ -87,7 +86,9 @@ def fine_tune(
         InputError: more layers are to be kept than it has.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
-    config = replace(config.for_rows(len(train)), soft_labels=soft.share if soft else 0.0)
+    config = config.for_rows(len(train))
+    if soft is None:
+        config = replace(config, soft_labels=0.0)
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     check_layers(config, base)
     tokenizer = load_tokenizer(config.base)
@@ -152,7 +153,7 @@ def _trainer(
     dev: Sequence[Row],
     arguments: transformers.TrainingArguments,
     *,
-    soft: SoftLabels | None = None,
+    soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     fit_head: bool = True,
 ) -> _Trainer:
@@ -168,8 +169,8 @@ def _trainer(
         balanced=config.class_weights == "balanced",
     )
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
-    if soft:
-        data = [item | {"labels": row.tolist()} for item, row in zip(data, soft.labels, strict=True)]
+    if soft is not None:
+        data = [item | {"labels": row.tolist()} for item, row in zip(data, soft, strict=True)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
     if fit_head and config.pooling == "mean" and config.head_start == "fitted":
         _fit_head(model, data, collate, objective)

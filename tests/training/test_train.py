@@ -130,10 +130,8 @@ def test_a_label_that_other_rows_speak_against_is_learnt_less():
     wrong = len(rows)
     rows += [Row("please send my money back", ("password",)), Row("hello", ("single",))]
 
-    made = soft_labels(TrainConfig(soft_labels=0.4), rows)
+    soft = soft_labels(TrainConfig(soft_labels=0.4), rows)
 
-    soft = made.labels
-    assert made.share == 0.4
     assert label_names(rows) == ["password", "refund", "single"]
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
     assert soft[-1].tolist() == [0, 0, 1]
@@ -145,26 +143,13 @@ def test_a_label_that_other_rows_speak_against_is_learnt_less():
 
 def test_labels_stay_as_they_are_where_no_two_can_be_judged():
     rows = [Row("money back", ("refund",)), Row("refund me", ("refund",)), Row("hello", ("single",))]
-    assert soft_labels(TrainConfig(), rows) is None
-
-
-def test_labels_that_are_easily_told_apart_are_trusted_more():
-    """Of the same texts, whether their labels follow from them or not."""
-    texts = [f"{what} {order}" for order in ("one", "two", "three", "four", "five", "six") for what in ("red", "blue")]
-    told_apart = [Row(text, (text.split()[0],)) for text in texts]
-    by_chance = [Row(text, ("ab"[i // 2 % 2 ^ i // 5 % 2],)) for i, text in enumerate(texts)]
-
-    easy, hard = (soft_labels(TrainConfig(), rows) for rows in (told_apart, by_chance))
-
-    assert (easy.share, hard.share) == (0.15, 0.3)
-    assert easy.labels.max(axis=1).min() >= 1 - 0.15 - 1e-6
-    assert hard.labels.max(axis=1).min() >= 1 - 0.3 - 1e-6
+    assert soft_labels(TrainConfig(), rows).tolist() == [[1, 0], [1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize(
     ("settings", "rows", "share"),
     [
-        ({}, 100, None),
+        ({}, 100, 0.15),
         ({}, 20_001, 0.0),
         ({"soft_labels": 0.1}, 20_001, 0.1),
         ({"soft_labels": 0.0}, 100, 0.0),
