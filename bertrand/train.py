@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     unset = {
         "layers": (int, "all"),
         "consistency": (float, "1, with more than 20,000 rows 0"),
-        "soft_labels": (float, "0.15, with more than 20,000 rows or several labels a sentence 0"),
+        "soft_labels": (float, "0.3, with more than 20,000 rows or several labels a sentence 0"),
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "epochs": (int, "chosen by the number of rows"),

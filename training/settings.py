@@ -62,7 +62,7 @@ class TrainConfig:
         - epochs: 5, with more than 20,000 rows 3, and enough for 250 steps: fine-tuning on few rows fails for want of
           steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
         - consistency: 1 (R-Drop), with more than 20,000 rows 0.
-        - soft_labels: 0.15, but 0 where the probe behind them would say nothing (another start than the pretrained
+        - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
@@ -73,7 +73,7 @@ class TrainConfig:
             self,
             epochs=self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows)),
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
-            soft_labels=(0.15 if probed else 0.0) if self.soft_labels is None else self.soft_labels,
+            soft_labels=(0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
 

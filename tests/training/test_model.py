@@ -561,7 +561,7 @@ def test_the_record_of_a_run_has_all_that_repeats_it(model_folder):
 
     assert record["config"]["seed"] == 0
     decided = {name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "freeze")}
-    assert decided == {"epochs": 12, "consistency": 1.0, "soft_labels": 0.15, "freeze": "embeddings"}
+    assert decided == {"epochs": 12, "consistency": 1.0, "soft_labels": 0.3, "freeze": "embeddings"}
     assert record["train_rows"]["count"] + record["dev_rows"]["count"] == 96
     assert len(record["history"]) <= 12
     assert {"torch", "transformers"} <= record["versions"].keys()

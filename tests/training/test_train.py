@@ -149,7 +149,7 @@ def test_labels_stay_as_they_are_where_no_two_can_be_judged():
 @pytest.mark.parametrize(
     ("settings", "rows", "share"),
     [
-        ({}, 100, 0.15),
+        ({}, 100, 0.3),
         ({}, 20_001, 0.0),
         ({"soft_labels": 0.1}, 20_001, 0.1),
         ({"soft_labels": 0.0}, 100, 0.0),
