@@ -13,7 +13,7 @@ from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
 from training.probe import FOLDS, out_of_fold
-from training.vectors import layered_vectors
+from training.vectors import sentence_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32]
     soft = truth.astype(np.float32)
     if known.sum() < 2:
         return soft
-    vectors = layered_vectors(config.base, [row.text for row in rows], max_tokens=config.max_tokens)[judged]
+    vectors = sentence_vectors(config.base, [row.text for row in rows], max_tokens=config.max_tokens)[judged]
     said = out_of_fold(truth[judged][:, known], fold_of[judged], vectors)
     scores = log_softmax(np.log(said.clip(1e-9)), axis=1).astype(np.float32)
     scores /= fit_temperature(scores, truth[judged][:, known])
