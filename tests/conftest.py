@@ -16,8 +16,7 @@ from tests.support import ROOT, make_base, serving, write_csv
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a network
-THREADS = "OMP_NUM_THREADS"
-os.environ.setdefault(THREADS, "1")  # more would only wait for each other: models are tiny, and other work goes on
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more would only wait for each other: other work goes on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,11 +79,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("demo")
     out = folder / "models" / "demo"
     command = [sys.executable, "-m", "bertrand", "demo", "--no-serve", "--out", str(out)]
-    environment = {name: value for name, value in os.environ.items() if name != THREADS}
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log) as process,
-    ):
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=ROOT, stderr=log) as process:
         os.setpriority(os.PRIO_PROCESS, process.pid, 19)  # its threads, which come later, have it from the first
         try:
             yield Demo(process, out, folder / "log")
