@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -36,8 +36,8 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
         BaseModelError: the base model cannot be had or is of another family.
     """
     vectors = np.zeros((len(texts), load_config(base).hidden_size), dtype=np.float32)
-    for chosen, states, mask in _states(base, texts, max_tokens=max_tokens):
-        vectors[chosen] = _mean(states[-1], mask)
+    for chosen, output, mask in _read(base, texts, max_tokens=max_tokens):
+        vectors[chosen] = _mean(output.last_hidden_state, mask)
     return _unit(vectors)
 
 
@@ -64,9 +64,11 @@ def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDAr
     """
     hidden = load_config(base).hidden_size
     vectors = np.zeros((len(texts), 6, hidden), dtype=np.float32)
-    for chosen, states, mask in _states(base, texts, max_tokens=max_tokens):
+    for chosen, output, mask in _read(base, texts, max_tokens=max_tokens, output_hidden_states=True):
+        states = output.hidden_states
         low, middle, high = states[0], states[len(states) // 2], states[-1]
-        parts = [*(_mean(layer, mask) for layer in (low, middle, high)), middle[:, 1], high[:, 1], high[:, 0]]
+        word = min(1, high.shape[1] - 1)  # a tokenizer without special tokens makes texts of one
+        parts = [*(_mean(layer, mask) for layer in (low, middle, high)), middle[:, word], high[:, word], high[:, 0]]
         for part, values in enumerate(parts):
             vectors[chosen, part] = values
     if len(texts):
@@ -74,10 +76,10 @@ def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDAr
     return _unit(_unit(vectors).reshape(len(texts), 6 * hidden))
 
 
-def _states(
-    base: str, texts: Sequence[str], *, max_tokens: int
-) -> Iterator[tuple[list[int], Sequence[torch.Tensor], torch.Tensor]]:
-    """Give batches of texts: their places, the states of every layer (batch, tokens, hidden), and the mask for them."""
+def _read(
+    base: str, texts: Sequence[str], *, max_tokens: int, **options: bool
+) -> Iterator[tuple[list[int], Any, torch.Tensor]]:
+    """Give batches of texts: their places, what the encoder says with `options`, and the mask, (batch, tokens, 1)."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModel
 
@@ -94,8 +96,8 @@ def _states(
         chosen = order[start : start + BATCH_SIZE]
         inputs = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
         with torch.inference_mode():
-            states = model(**inputs, output_hidden_states=True).hidden_states
-        yield chosen, states, inputs["attention_mask"].unsqueeze(-1)
+            output = model(**inputs, **options)
+        yield chosen, output, inputs["attention_mask"].unsqueeze(-1)
 
 
 def _mean(states: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:

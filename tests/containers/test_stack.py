@@ -24,6 +24,27 @@ def test_both_replicas_are_watched_and_the_rules_are_loaded(stack):
     assert files == {"/etc/prometheus/rules.yml", "/etc/prometheus/haproxy_rules.yml"}
 
 
+def test_every_query_of_the_dashboard_has_an_answer(stack):
+    """Asked of the Prometheus that the dashboard asks, of real figures of the last seconds."""
+    with Load(stack.url) as callers:
+        callers.wait_for(200)
+        dashboard = json.loads((stack.folder / "deploy" / "grafana" / "dashboards" / "bertrand.json").read_text())
+        asked = {}
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
+                asked[panel["title"], expression] = None
+        assert len(asked) > 20
+        # Rates need two scrapes, and recorded ones that their rules were evaluated since.
+        until(lambda: all(stack.query(expression) for _, expression in asked), 90)
+    source = yaml.safe_load(
+        (stack.folder / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"] if panel["type"] != "row"} == {
+        source["datasources"][0]["uid"]
+    }
+
+
 def test_outside_there_is_what_the_service_answers_and_no_more(stack):
     """A route that the proxy does not let through, or lets through unknown to the service, has HAProxy's 404."""
     with httpx.Client(base_url=stack.url) as client:
@@ -104,27 +125,6 @@ def test_another_version_is_taken_up_and_back_and_costs_nothing(stack, tmp_path)
         stack.compose("--profile", "models", "run", "--rm", "models", "use", "tiny-1")
         until(lambda: stack.versions() == {old}, 30)
     _nothing_is_lost(load)
-
-
-def test_every_query_of_the_dashboard_has_an_answer(stack):
-    """Asked of the Prometheus that the dashboard asks, which has seen some load by now."""
-    with Load(stack.url) as callers:
-        callers.wait_for(200)
-        dashboard = json.loads((stack.folder / "deploy" / "grafana" / "dashboards" / "bertrand.json").read_text())
-        asked = {}
-        for panel in dashboard["panels"]:
-            for target in panel.get("targets", []):
-                expression = target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".*")
-                asked[panel["title"], expression] = None
-        assert len(asked) > 20
-        # Rates need two scrapes, and recorded ones that their rules were evaluated since.
-        until(lambda: all(stack.query(expression) for _, expression in asked), 90)
-    source = yaml.safe_load(
-        (stack.folder / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
-    )
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"] if panel["type"] != "row"} == {
-        source["datasources"][0]["uid"]
-    }
 
 
 def test_the_end_of_the_stack_is_clean(stack, tmp_path):

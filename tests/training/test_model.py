@@ -229,6 +229,17 @@ def test_layers_are_read_one_by_one_and_without_what_all_texts_share(tmp_path, f
     assert layered_vectors(base, [], max_tokens=64).shape == (0, 6 * 32)
 
 
+def test_a_text_of_one_token_has_a_first_word_too(tmp_path):
+    """As a tokenizer makes it that adds no special tokens."""
+    base = make_base(tmp_path / "base", "bert")
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer | {"post_processor": None}))
+
+    vectors = layered_vectors(str(base), ["login", "money"], max_tokens=64)
+
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 def test_every_family_exports_faithfully(tmp_path, family, sentences):
     """RoBERTa counts positions from its padding token and has byte-level offsets; DistilBERT has no segments."""
