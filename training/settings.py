@@ -41,6 +41,7 @@ class TrainConfig:
     layers: int | None = None  # lowest of the base that are kept; None: all
     consistency: float | None = None  # weight of the distance of two passes over a row; None: see `for_rows`
     soft_labels: float | None = None  # share of a label that follows what other rows say; None: see `for_rows`
+    self_distillation: float | None = None  # share of a label that follows the model itself; None: see `for_rows`
     freeze: str | None = None  # none, embeddings, or encoder: all but the classifier; None: see `for_rows`
     teacher: str | None = None  # model folder or checkpoint whose probabilities are learnt too
     few_examples: str = "auto"  # with fewer than 30 rows a label, cross-validation chooses how to learn; off: as ever
@@ -64,16 +65,20 @@ class TrainConfig:
         - consistency: 1 (R-Drop), with more than 20,000 rows 0.
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
+        - self_distillation: 0.5 where labels are soft, otherwise 0.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
         """
         many = rows > MANY_ROWS
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
+        soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
+        own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
         return replace(
             self,
             epochs=self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows)),
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
-            soft_labels=(0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels,
+            soft_labels=soft_labels,
+            self_distillation=own,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
 
@@ -95,6 +100,7 @@ class TrainConfig:
             "layers": (1, 1000),
             "consistency": (0.0, 1000.0),
             "soft_labels": (0.0, 1.0),
+            "self_distillation": (0.0, 1.0),
             "layer_decay": (0.01, 1.0),
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
@@ -104,11 +110,11 @@ class TrainConfig:
             "dev_share": (0.001, 0.9),
             "min_precision": (0.01, 1.0),
         }
-        _check_limits(self, limits, unset=("epochs", "layers", "consistency", "soft_labels", "min_precision"))
-        if self.soft_labels and self.multi_label:
-            _refuse("soft_labels", self.soft_labels, "no such setting where a sentence may have several labels")
-        if self.min_precision and self.multi_label:
-            _refuse("min_precision", self.min_precision, "no such setting where a sentence may have several labels")
+        unset = ("epochs", "layers", "consistency", "soft_labels", "self_distillation", "min_precision")
+        _check_limits(self, limits, unset=unset)
+        for name in ("soft_labels", "self_distillation", "min_precision"):
+            if (value := getattr(self, name)) and self.multi_label:
+                _refuse(name, value, "no such setting where a sentence may have several labels")
 
 
 @dataclass(frozen=True)

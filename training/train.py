@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import transformers
 from tqdm import tqdm
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
@@ -26,6 +27,7 @@ from training import mean_pooling
 from training.base import family, fetch, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
+from training.goals import Goals
 from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
 from training.objective import TEACHER_SHARE, Objective
@@ -52,6 +54,7 @@ HEAD_SETTINGS = {
     "transformers_version",
 }
 HEAD = -1  # the layer above the encoder's highest
+BESIDE = {"labels", "teacher", "row"}  # what a batch has that the model does not read
 EVAL_BATCH = 32
 POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
@@ -86,9 +89,7 @@ def fine_tune(
         InputError: more layers are to be kept than it has.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
-    config = config.for_rows(len(train))
-    if soft is None:
-        config = replace(config, soft_labels=0.0)
+    config = (replace(config, soft_labels=0.0) if soft is None else config).for_rows(len(train))
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     check_layers(config, base)
     tokenizer = load_tokenizer(config.base)
@@ -134,7 +135,7 @@ def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] =
     Raises:
         BaseModelError: as `fine_tune`.
     """
-    config = replace(config.for_rows(len(train)), soft_labels=0.0)
+    config = replace(config, soft_labels=0.0, self_distillation=0.0).for_rows(len(train))
     base, tokenizer = load_config(config.base), load_tokenizer(config.base)
     with tempfile.TemporaryDirectory() as folder:
         arguments = _arguments(config, Path(folder), choose=False, keep=False)
@@ -169,17 +170,20 @@ def _trainer(
         balanced=config.class_weights == "balanced",
     )
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
-    if soft is not None:
-        data = [item | {"labels": row.tolist()} for item, row in zip(data, soft, strict=True)]
+    goals = None
+    if soft is not None or config.self_distillation:
+        goals = Goals(truth, soft, share=config.self_distillation or 0.0, epochs=config.epochs or 1)
+        data = [item | {"row": i} for i, item in enumerate(data)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
     if fit_head and config.pooling == "mean" and config.head_start == "fitted":
-        _fit_head(model, data, collate, objective)
+        _fit_head(model, data, collate, objective, goals)
     if teacher is not None:
         data = [item | {"teacher": row.tolist()} for item, row in zip(data, teacher, strict=True)]
     trainer = _Trainer(
         model=model,
         args=arguments,
         objective=objective,
+        goals=goals,
         train_dataset=data,
         eval_dataset=_tokenized(dev, targets(dev, labels), tokenizer, multi_label=config.multi_label),
         data_collator=collate,
@@ -187,6 +191,7 @@ def _trainer(
         optimizers=(optimizer(model, config), None),
         callbacks=[
             *([_LatestOfTheBest(), transformers.EarlyStoppingCallback(config.patience)] if dev else []),
+            *([_Epochs(goals)] if goals else []),
             *([_Progress()] if arguments.save_strategy != "no" else []),
         ],
     )
@@ -337,6 +342,9 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         label2id={label: i for i, label in enumerate(labels)},
         problem_type="multi_label_classification" if config.multi_label else "single_label_classification",
     )
+    if has_bfloat16():
+        # Going back through bfloat16, the fused attention kernel takes ten times as long as plain products.
+        head._attn_implementation = "eager"
     build = transformers.AutoModelForSequenceClassification
     if config.init == "random":
         model = build.from_config(head)
@@ -454,7 +462,9 @@ def _scorer(labels: Sequence[str], config: TrainConfig) -> Any:
     return score
 
 
-def _fit_head(model: Any, data: Sequence[dict[str, Any]], collate: Any, objective: Objective) -> None:
+def _fit_head(
+    model: Any, data: Sequence[dict[str, Any]], collate: Any, objective: Objective, learnt: Goals | None
+) -> None:
     """Start with the best classifier of the vectors that pretraining gives (Kumar et al. 2022, arXiv:2202.10054)."""
     order = sorted(range(len(data)), key=lambda i: len(data[i]["input_ids"]))
     batches = [[data[i] for i in order[start : start + EVAL_BATCH]] for start in range(0, len(order), EVAL_BATCH)]
@@ -462,19 +472,20 @@ def _fit_head(model: Any, data: Sequence[dict[str, Any]], collate: Any, objectiv
     model.eval()
     with torch.no_grad():
         for batch in map(collate, batches):
-            inputs = {name: values for name, values in batch.items() if name not in ("labels", "teacher")}
+            inputs = {name: values for name, values in batch.items() if name not in BESIDE}
             states = model.base_model(**inputs).last_hidden_state
             vectors.append(model.pool(states, inputs["attention_mask"]))
-            goals.append(batch["labels"])
+            goals.append(batch["labels"] if learnt is None else learnt.of(batch["row"]))
     fit_head(model.classifier, torch.cat(vectors), torch.cat(goals), objective)
 
 
 class _Trainer(transformers.Trainer):  # type: ignore[misc]
     """Transformers' trainer with our loss."""
 
-    def __init__(self, *arguments: Any, objective: Objective, **options: Any) -> None:
+    def __init__(self, *arguments: Any, objective: Objective, goals: Goals | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.objective = objective
+        self.goals = goals
 
     def compute_loss(
         self,
@@ -484,14 +495,19 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Any:
         """Return the loss of a batch: in training of two passes over it, if they are to agree."""
-        goals, teacher = inputs["labels"], inputs.get("teacher")
-        inputs = {name: values for name, values in inputs.items() if name not in ("labels", "teacher")}
+        goals, teacher, rows = inputs["labels"], inputs.get("teacher"), inputs.get("row")
+        if model.training and self.goals:
+            goals = self.goals.of(rows.cpu()).to(goals.device)
+        inputs = {name: values for name, values in inputs.items() if name not in BESIDE}
         twice = model.training and self.objective.consistency > 0
         if twice:
             inputs = {name: values.repeat(2, 1) for name, values in inputs.items()}
             goals = goals.repeat(2, *[1] * (goals.dim() - 1))
         outputs = model(**inputs)
         logits = outputs["logits"].float()
+        if model.training and self.goals:
+            said = logits.detach().softmax(dim=-1).cpu()
+            self.goals.hear(rows.cpu(), (sum(said.chunk(2)) / 2) if twice else said)
         loss = self.objective.loss(logits, goals)
         if model.training and teacher is not None:
             teacher = teacher.repeat(2, 1) if twice else teacher
@@ -499,6 +515,20 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         if twice:
             loss = loss + self.objective.consistency * self.objective.distance(*logits.chunk(2))
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return _Order(self, [len(row["input_ids"]) for row in rows])
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.goals and self.args.should_save:
+            self.goals.save(Path(output_dir))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.goals and checkpoint:
+            self.goals.load(Path(checkpoint))
 
 
 def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
@@ -535,6 +565,37 @@ class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
         score = metrics[f"eval_{args.metric_for_best_model}"]
         if state.best_metric is not None and score >= state.best_metric - metrics["eval_standard_error"]:
             state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
+
+
+class _Order(LengthGroupedSampler):  # type: ignore[misc]
+    """
+    The order of the rows in an epoch, sentences of similar length side by side; depends on seed and epoch alone.
+
+    Processes that share a run need the same one, or some rows come twice and others not at all, and what dropout draws
+    would otherwise move their generators apart.
+    """
+
+    def __init__(self, trainer: _Trainer, lengths: list[int]) -> None:
+        super().__init__(trainer.args.train_batch_size * trainer.args.world_size, lengths=lengths)
+        self.trainer = trainer
+
+    def __iter__(self) -> Any:
+        epoch = round(self.trainer.state.epoch or 0)
+        self.generator = torch.Generator().manual_seed((self.trainer.args.seed << 16) + epoch)
+        return super().__iter__()
+
+
+class _Epochs(transformers.TrainerCallback):  # type: ignore[misc]
+    """Tells what rows are learnt with where an epoch begins and ends."""
+
+    def __init__(self, goals: Goals) -> None:
+        self.goals = goals
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self.goals.epoch = round(state.epoch)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self.goals.turn()
 
 
 class _Progress(transformers.TrainerCallback):  # type: ignore[misc]

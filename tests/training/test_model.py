@@ -466,6 +466,7 @@ def test_one_label_is_nothing_to_learn(tmp_path, tiny_base):
         ({"seed": -1}, "--seed"),
         ({"soft_labels": 1.5}, "--soft-labels"),
         ({"soft_labels": 0.3, "multi_label": True}, "--soft-labels"),
+        ({"self_distillation": 0.3, "multi_label": True}, "--self-distillation"),
     ],
 )
 def test_a_setting_out_of_range_is_named(settings, told):
@@ -571,8 +572,14 @@ def test_the_record_of_a_run_has_all_that_repeats_it(model_folder):
     record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
 
     assert record["config"]["seed"] == 0
-    decided = {name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "freeze")}
-    assert decided == {"epochs": 12, "consistency": 1.0, "soft_labels": 0.3, "freeze": "embeddings"}
+    decided = {name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "self_distillation", "freeze")}
+    assert decided == {
+        "epochs": 12,
+        "consistency": 1.0,
+        "soft_labels": 0.3,
+        "self_distillation": 0.5,
+        "freeze": "embeddings",
+    }
     assert record["train_rows"]["count"] + record["dev_rows"]["count"] == 96
     assert len(record["history"]) <= 12
     assert {"torch", "transformers"} <= record["versions"].keys()

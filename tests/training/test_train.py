@@ -7,6 +7,7 @@ import math
 import sys
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,16 +15,18 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from inference import Classifier, InputError
+from inference.classifier import softmax
 from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
 from training import pipeline
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
 from training.few import fine_tune_few, name_rows
+from training.goals import Goals
 from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import fine_tune
+from training.train import _Order, fine_tune
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 
@@ -160,6 +163,76 @@ def test_labels_stay_as_they_are_where_no_two_can_be_judged():
 )
 def test_labels_are_soft_where_a_probe_can_say_something(settings, rows, share):
     assert TrainConfig(**settings).for_rows(rows).soft_labels == share
+
+
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 0.5),
+        ({"soft_labels": 0.0}, 0.0),
+        ({"soft_labels": 0.0, "self_distillation": 0.4}, 0.4),
+        ({"self_distillation": 0.0}, 0.0),
+        ({"init": "random"}, 0.0),
+        ({"multi_label": True}, 0.0),
+    ],
+)
+def test_a_model_is_its_own_teacher_where_labels_are_soft(settings, share):
+    assert TrainConfig(**settings).for_rows(100).self_distillation == share
+
+
+def test_what_the_model_said_takes_the_place_of_soft_labels_and_then_of_a_part_of_the_labels():
+    truth = np.array([[True, False], [False, True], [False, True]])
+    soft = np.array([[0.7, 0.3], [0.0, 1.0], [0.1, 0.9]], dtype=np.float32)
+    said = torch.tensor([[0.8, 0.2], [0.6, 0.4]])
+    goals = Goals(truth, soft, share=0.5, epochs=4)
+    learnt = []
+    for epoch in range(4):
+        goals.epoch = epoch
+        learnt.append(goals.of(torch.tensor([2, 0])))
+        goals.hear(torch.tensor([2, 0]), said * (epoch + 1) / 4)
+        goals.hear(torch.tensor([1, 0]), said * 0)  # a row may be passed twice, to fill the last batch
+        goals.turn()
+
+    np.testing.assert_array_equal(learnt[0], soft[[2, 0]])
+    np.testing.assert_array_equal(learnt[1], soft[[2, 0]])
+    before = np.array([[0.8, 0.2], [0.3, 0.2]])  # of the row that was passed twice, the mean
+    half = 0.5 * soft[[2, 0]] + 0.25 * truth[[2, 0]] + 0.25 * before * 2 / 4
+    np.testing.assert_allclose(learnt[2], half, atol=1e-6)
+    np.testing.assert_allclose(learnt[3], 0.5 * truth[[2, 0]] + 0.5 * before * 3 / 4, atol=1e-6)
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_of_one_or_two_epochs_learns_soft_labels_alone(epochs):
+    soft = np.array([[0.7, 0.3]], dtype=np.float32)
+    goals = Goals(soft > 0.5, soft, share=0.5, epochs=epochs)
+    goals.epoch = epochs - 1
+    np.testing.assert_array_equal(goals.of(torch.tensor([0])), soft)
+
+
+def test_a_model_that_is_its_own_teacher_is_less_sure_of_what_it_learnt(tmp_path, tiny_base, sentences):
+    rows = read_rows(sentences)
+    places = [label_names(rows).index(row.labels[0]) for row in rows]
+    sure = {}
+    for share in (0.0, 0.8):
+        config = TrainConfig(base=str(tiny_base), soft_labels=0.0, self_distillation=share, **TINY | {"epochs": 16})
+        made = fine_tune(config, rows, [], tmp_path / str(share))
+        scores = softmax(Checkpoint.load(str(made)).logits([row.text for row in rows]))
+        sure[share] = scores[range(len(rows)), places].mean()
+    assert 0.5 < sure[0.8] < sure[0.0]
+
+
+def test_every_epoch_has_an_order_of_its_own_that_processes_share():
+    lengths = [5 + i % 7 for i in range(100)]
+
+    def order(*, epoch, world_size, seed=0):
+        arguments = SimpleNamespace(train_batch_size=8 // world_size, world_size=world_size, seed=seed)
+        return list(_Order(SimpleNamespace(args=arguments, state=SimpleNamespace(epoch=epoch)), lengths))
+
+    first = order(epoch=0, world_size=1)
+    torch.rand(1)  # what dropout draws is of no matter
+    assert sorted(first) == list(range(100))
+    assert order(epoch=0, world_size=1) == order(epoch=0, world_size=2) == first
+    assert first not in (order(epoch=1.0, world_size=1), order(epoch=0, world_size=1, seed=1))
 
 
 @pytest.mark.parametrize(
