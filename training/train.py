@@ -495,9 +495,11 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         num_items_in_batch: Any = None,  # noqa: ARG002
     ) -> Any:
         """Return the loss of a batch: in training of two passes over it, if they are to agree."""
-        goals, teacher, rows = inputs["labels"], inputs.get("teacher"), inputs.get("row")
-        if model.training and self.goals:
-            goals = self.goals.of(rows.cpu()).to(goals.device)
+        goals, teacher = inputs["labels"], inputs.get("teacher")
+        learnt = self.goals if model.training else None
+        if learnt:
+            rows = inputs["row"].cpu()
+            goals = learnt.of(rows).to(goals.device)
         inputs = {name: values for name, values in inputs.items() if name not in BESIDE}
         twice = model.training and self.objective.consistency > 0
         if twice:
@@ -505,9 +507,9 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
             goals = goals.repeat(2, *[1] * (goals.dim() - 1))
         outputs = model(**inputs)
         logits = outputs["logits"].float()
-        if model.training and self.goals:
+        if learnt:
             said = logits.detach().softmax(dim=-1).cpu()
-            self.goals.hear(rows.cpu(), (sum(said.chunk(2)) / 2) if twice else said)
+            learnt.hear(rows, torch.stack(said.chunk(2)).mean(dim=0) if twice else said)
         loss = self.objective.loss(logits, goals)
         if model.training and teacher is not None:
             teacher = teacher.repeat(2, 1) if twice else teacher

@@ -572,7 +572,9 @@ def test_the_record_of_a_run_has_all_that_repeats_it(model_folder):
     record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
 
     assert record["config"]["seed"] == 0
-    decided = {name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "self_distillation", "freeze")}
+    decided = {
+        name: record["config"][name] for name in ("epochs", "consistency", "soft_labels", "self_distillation", "freeze")
+    }
     assert decided == {
         "epochs": 12,
         "consistency": 1.0,

@@ -351,7 +351,9 @@ class _Study:
 def _config(config: TrainConfig, init: str) -> TrainConfig:
     """Return the settings of a run from a start: those of the model, but learning from the labels alone."""
     freeze = "none" if init == "random" else config.freeze if config.freeze in ("none", "embeddings") else "embeddings"
-    return replace(config, init=init, freeze=freeze, consistency=0.0, soft_labels=0.0, self_distillation=0.0, teacher=None)
+    return replace(
+        config, init=init, freeze=freeze, consistency=0.0, soft_labels=0.0, self_distillation=0.0, teacher=None
+    )
 
 
 def _finite(value: float) -> float | None:
