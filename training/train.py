@@ -161,7 +161,7 @@ def _trainer(
     """Return what trains a model at its start; `fit_head`: where its head is to start fitted, fit it."""
     labels = label_names(train)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
-    model = start_model(config, base, labels)
+    model = start_model(config, base, labels, learns=True)
     truth = targets(train, labels)
     objective = Objective.of(
         truth,
@@ -199,7 +199,7 @@ def _trainer(
     return trainer
 
 
-def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
+def start_model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns: bool = False) -> Any:
     """
     Return the model that a run begins with: the base's weights, or random ones, and a random head.
 
@@ -210,12 +210,13 @@ def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         config: The settings of the run, as `TrainConfig.for_rows` completes them.
         base: What `training.base.load_config` says of the base model.
         labels: What is told apart, in the order of the outputs.
+        learns: Build attention for the way back, which gives the same vectors but for rounding.
 
     Raises:
         BaseModelError: the base model cannot be had.
     """
     transformers.set_seed(config.seed)
-    return _model(config, base, labels)
+    return _model(config, base, labels, learns=learns)
 
 
 def check_layers(config: TrainConfig, base: Any) -> None:
@@ -325,7 +326,7 @@ def _is_whole(state: Path) -> bool:
     return True
 
 
-def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
+def _model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns: bool) -> Any:
     kinds = {family(kind.config_class): kind for kind in mean_pooling.MODELS}
     own = config.pooling == "mean"
     settings = {key: value for key, value in base.to_dict().items() if key not in HEAD_SETTINGS}
@@ -342,7 +343,7 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         label2id={label: i for i, label in enumerate(labels)},
         problem_type="multi_label_classification" if config.multi_label else "single_label_classification",
     )
-    if has_bfloat16():
+    if learns and has_bfloat16():
         # Going back through bfloat16, the fused attention kernel takes ten times as long as plain products.
         head._attn_implementation = "eager"
     build = transformers.AutoModelForSequenceClassification
