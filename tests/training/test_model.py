@@ -289,16 +289,14 @@ def test_training_on_several_labels_a_row_learns_them(tmp_path, tiny_base):
         base=str(tiny_base), epochs=25, patience=25, learning_rate=3e-3, batch_size=8, multi_label=True
     )
 
-    manifest = pipeline.train(config, path, test=path, out=tmp_path / "out")
+    manifest = pipeline.train(config, path, dev=path, test=path, out=tmp_path / "out")
 
     assert manifest.metrics["test"]["accuracy"] > 0.9
     check_reference(tmp_path / "out", manifest.metrics["test"], read_rows(path, multi_label=True))
     assert manifest.metrics["test"]["predicted"]["(none)"] > 0.2
-    both, *thanks = Classifier.load(tmp_path / "out").classify(
-        ["refund login a", *(f"thank you {c}" for c in "abcdefghij")]
-    )
-    assert {label for label, _ in both.scores} == {"money", "access"}
-    assert [given.label for given in thanks].count(None) >= 7  # four development rows make rough thresholds
+    given = Classifier.load(tmp_path / "out").classify(["refund login a", "thank you b"])
+    assert {label for label, _ in given[0].scores} == {"money", "access"}
+    assert given[1].label is None
 
 
 @pytest.mark.parametrize(
