@@ -8,7 +8,7 @@ CONTAINER_SETUP ?= ../shared/container/setup
 export BENTOML_DO_NOT_TRACK = true
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test pytest-server pytest-rest browser containers lint bench lock clean
+.PHONY: help setup demo test pytest-use pytest-rest browser containers lint bench lock clean
 
 help: ## say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-8s %s\n", $$1, $$2}'
@@ -27,14 +27,16 @@ demo: setup ## train on the example sentences and serve the result at 127.0.0.1:
 
 test: setup browser containers ## run every test
 	@echo "the tests run in two halves side by side; each is shown at its end, which takes some ten minutes"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-server pytest-rest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-use pytest-rest
 
-# Tests of the server wait more than they compute, the others compute more than they wait.
-pytest-server:
-	$(BIN)/pytest tests/service
+# What uses a model waits more than it computes; the rest trains.
+WITH_A_MODEL := tests/service tests/scoring
+
+pytest-use:
+	$(BIN)/pytest $(WITH_A_MODEL)
 
 pytest-rest:
-	$(BIN)/pytest --ignore=tests/service
+	$(BIN)/pytest $(WITH_A_MODEL:%=--ignore=%)
 
 browser: ## install chromium for the tests of pages, if it is missing and we are root
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
