@@ -72,7 +72,7 @@ def _waits_for_the_demo(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo | None]:
-    """`bertrand demo`, which takes minutes: begun before the first test, where no other wants the core."""
+    """`bertrand demo`, which takes minutes: begun before the first test, behind the tests, but not starved by them."""
     if not any(map(_waits_for_the_demo, request.session.items)):
         yield None
         return
@@ -80,7 +80,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     out = folder / "models" / "demo"
     command = [sys.executable, "-m", "bertrand", "demo", "--no-serve", "--out", str(out)]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=ROOT, stderr=log) as process:
-        os.setpriority(os.PRIO_PROCESS, process.pid, 19)  # its threads, which come later, have it from the first
+        os.setpriority(os.PRIO_PROCESS, process.pid, 5)  # its threads, which come later, have it from the first
         try:
             yield Demo(process, out, folder / "log")
         finally:
