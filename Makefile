@@ -29,8 +29,8 @@ test: setup browser containers ## run every test
 	@echo "the tests run in two halves side by side; each is shown at its end, which takes some ten minutes"
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-use pytest-rest
 
-# What uses a model waits more than it computes; most of the rest trains.
-WITH_A_MODEL := tests/service tests/scoring
+# What uses a model, or containers, waits more than it computes; most of the rest trains.
+WITH_A_MODEL := tests/service tests/scoring tests/containers
 
 pytest-use:
 	$(BIN)/pytest $(WITH_A_MODEL)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
@@ -25,7 +24,7 @@ from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
 from training.masking import Masking
-from training.train import has_bfloat16
+from training.train import has_bfloat16, mixed_precision
 from training.unfinished import check_same
 from training.wordpieces import learn_tokenizer
 
@@ -233,8 +232,7 @@ def _loss(
     ids, words = tokens.batch(chosen)
     read, hidden = masking.hide(ids, words, generator)
     inside = np.arange(ids.shape[1]) < tokens.lengths[chosen][:, None]
-    # The fused attention kernel is slow on the way back: with plain products, a step on sentences takes a fifth less.
-    with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16()), sdpa_kernel(SDPBackend.MATH):
+    with mixed_precision():
         output = model.base_model(
             input_ids=torch.from_numpy(read), attention_mask=torch.from_numpy(inside.astype(np.int64))
         )

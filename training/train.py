@@ -10,6 +10,7 @@ import socket
 import sys
 import tempfile
 import warnings
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
-from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
@@ -34,7 +35,7 @@ from training.objective import TEACHER_SHARE, Objective
 from training.unfinished import check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -56,6 +57,7 @@ HEAD_SETTINGS = {
 HEAD = -1  # the layer above the encoder's highest
 BESIDE = {"labels", "teacher", "row"}  # what a batch has that the model does not read
 EVAL_BATCH = 32
+POOLED_BATCHES = 50  # whose rows are sorted by length, at most
 POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
@@ -161,7 +163,7 @@ def _trainer(
     """Return what trains a model at its start; `fit_head`: where its head is to start fitted, fit it."""
     labels = label_names(train)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
-    model = start_model(config, base, labels, learns=True)
+    model = start_model(config, base, labels)
     truth = targets(train, labels)
     objective = Objective.of(
         truth,
@@ -199,7 +201,7 @@ def _trainer(
     return trainer
 
 
-def start_model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns: bool = False) -> Any:
+def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
     """
     Return the model that a run begins with: the base's weights, or random ones, and a random head.
 
@@ -210,13 +212,12 @@ def start_model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns
         config: The settings of the run, as `TrainConfig.for_rows` completes them.
         base: What `training.base.load_config` says of the base model.
         labels: What is told apart, in the order of the outputs.
-        learns: Build attention for the way back, which gives the same vectors but for rounding.
 
     Raises:
         BaseModelError: the base model cannot be had.
     """
     transformers.set_seed(config.seed)
-    return _model(config, base, labels, learns=learns)
+    return _model(config, base, labels)
 
 
 def check_layers(config: TrainConfig, base: Any) -> None:
@@ -291,6 +292,20 @@ def has_bfloat16() -> bool:
     )
 
 
+@contextmanager
+def mixed_precision() -> Iterator[None]:
+    """
+    Multiply matrices in bfloat16 where this CPU does so in hardware.
+
+    Attention is then of plain products: the way back through torch's fused kernel takes ten times as long in bfloat16.
+    """
+    if not has_bfloat16():
+        yield
+        return
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     """Prepare the folder of a run: empty, or as an unfinished run of the same settings and data left it."""
     record = work / RUN_FILE
@@ -326,7 +341,7 @@ def _is_whole(state: Path) -> bool:
     return True
 
 
-def _model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns: bool) -> Any:
+def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
     kinds = {family(kind.config_class): kind for kind in mean_pooling.MODELS}
     own = config.pooling == "mean"
     settings = {key: value for key, value in base.to_dict().items() if key not in HEAD_SETTINGS}
@@ -343,9 +358,6 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str], *, learns: boo
         label2id={label: i for i, label in enumerate(labels)},
         problem_type="multi_label_classification" if config.multi_label else "single_label_classification",
     )
-    if learns and has_bfloat16():
-        # Going back through bfloat16, the fused attention kernel takes ten times as long as plain products.
-        head._attn_implementation = "eager"
     build = transformers.AutoModelForSequenceClassification
     if config.init == "random":
         model = build.from_config(head)
@@ -488,6 +500,10 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
         self.objective = objective
         self.goals = goals
 
+    def compute_loss_context_manager(self) -> Any:
+        """Return what the trainer computes a loss in."""
+        return mixed_precision() if self.args.use_cpu else super().compute_loss_context_manager()
+
     def compute_loss(
         self,
         model: Any,
@@ -570,22 +586,33 @@ class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
             state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
 
 
-class _Order(LengthGroupedSampler):  # type: ignore[misc]
+class _Order(torch.utils.data.Sampler[int]):
     """
-    The order of the rows in an epoch, sentences of similar length side by side; depends on seed and epoch alone.
+    The order of the rows in an epoch: batches of similar length, one after the other by chance.
 
-    Processes that share a run need the same one, or some rows come twice and others not at all, and what dropout draws
-    would otherwise move their generators apart.
+    It depends on seed and epoch alone: processes that share a run need the same one, or some rows come twice and others
+    not at all, and what dropout draws would otherwise move their generators apart.
     """
 
-    def __init__(self, trainer: _Trainer, lengths: list[int]) -> None:
-        super().__init__(trainer.args.train_batch_size * trainer.args.world_size, lengths=lengths)
+    def __init__(self, trainer: _Trainer, lengths: Sequence[int]) -> None:
         self.trainer = trainer
+        self.lengths = torch.tensor(lengths)
+        self.batch = trainer.args.train_batch_size * trainer.args.world_size
 
-    def __iter__(self) -> Any:
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
         epoch = round(self.trainer.state.epoch or 0)
-        self.generator = torch.Generator().manual_seed((self.trainer.args.seed << 16) + epoch)
-        return super().__iter__()
+        generator = torch.Generator().manual_seed((self.trainer.args.seed << 16) + epoch)
+        rows = torch.randperm(len(self), generator=generator)
+        batches = len(self) // self.batch
+        whole, rest = rows[: batches * self.batch], rows[batches * self.batch :]
+        # Sorted by length in pools, so that other rows meet in every epoch.
+        pool = self.batch * max(1, min(POOLED_BATCHES, batches // 4))
+        by_length = self.lengths[whole].argsort(stable=True)
+        whole = whole[by_length[(by_length // pool).argsort(stable=True)]].view(batches, self.batch)
+        yield from torch.cat([whole[torch.randperm(batches, generator=generator)].flatten(), rest]).tolist()
 
 
 class _Epochs(transformers.TrainerCallback):  # type: ignore[misc]

@@ -221,18 +221,31 @@ def test_a_model_that_is_its_own_teacher_is_less_sure_of_what_it_learnt(tmp_path
     assert 0.5 < sure[0.8] < sure[0.0]
 
 
+def order_of_rows(lengths, *, epoch=0.0, world_size=1, seed=0):
+    arguments = SimpleNamespace(train_batch_size=8 // world_size, world_size=world_size, seed=seed)
+    return list(_Order(SimpleNamespace(args=arguments, state=SimpleNamespace(epoch=epoch)), lengths))
+
+
 def test_every_epoch_has_an_order_of_its_own_that_processes_share():
     lengths = [5 + i % 7 for i in range(100)]
-
-    def order(*, epoch, world_size, seed=0):
-        arguments = SimpleNamespace(train_batch_size=8 // world_size, world_size=world_size, seed=seed)
-        return list(_Order(SimpleNamespace(args=arguments, state=SimpleNamespace(epoch=epoch)), lengths))
-
-    first = order(epoch=0, world_size=1)
+    first = order_of_rows(lengths)
     torch.rand(1)  # what dropout draws is of no matter
-    assert sorted(first) == list(range(100))
-    assert order(epoch=0, world_size=1) == order(epoch=0, world_size=2) == first
-    assert first not in (order(epoch=1.0, world_size=1), order(epoch=0, world_size=1, seed=1))
+    assert order_of_rows(lengths) == order_of_rows(lengths, world_size=2) == first
+    assert first not in (order_of_rows(lengths, epoch=1.0), order_of_rows(lengths, seed=1))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 100, 1000])
+def test_each_row_comes_once_in_an_epoch(rows):
+    assert sorted(order_of_rows([5 + i % 7 for i in range(rows)])) == list(range(rows))
+
+
+def test_a_batch_has_sentences_of_similar_length_and_batches_come_by_chance():
+    lengths = np.random.default_rng(0).integers(1, 41, size=8 * 500)
+    batches = lengths[order_of_rows(lengths.tolist())].reshape(-1, 8)
+    assert np.ptp(batches, axis=1).mean() < 2  # of 40
+    means = batches.mean(axis=1)
+    assert abs(np.corrcoef(means[:-1], means[1:])[0, 1]) < 0.1  # none, where they fall: .9
+    assert set(map(tuple, batches)) != set(map(tuple, lengths[order_of_rows(lengths, epoch=1.0)].reshape(-1, 8)))
 
 
 @pytest.mark.parametrize(
@@ -319,15 +332,12 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
 def test_the_latest_epoch_within_one_standard_error_of_the_best_is_the_model(
     tmp_path, tiny_base, sentences, model_folder
 ):
-    """Two of five labels to learn from are wrong, so scores rise and fall; the other model keeps its best."""
+    """Every label to learn from is wrong, so that scores fall; the other model keeps its best."""
     rows = read_rows(sentences)
     names = label_names(rows)
-    train = [
-        Row(row.text, (names[(names.index(row.labels[0]) + 1) % 3] if i % 5 < 2 else row.labels[0],))
-        for i, row in enumerate(rows[::2])
-    ]
-    dev = rows[1::2]
-    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 16, "patience": 16, "consistency": 0.0})
+    train = [Row(row.text, (names[(names.index(row.labels[0]) + 1) % 3],)) for row in rows]
+    dev = rows
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 8, "patience": 8, "consistency": 0.0})
     checkpoint = fine_tune(config, train, dev, tmp_path / "work")
 
     chosen = {}

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from training.study.batches import loss_of
-from training.train import has_bfloat16, optimizer
+from training.train import mixed_precision, optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ def train(
     schedule = transformers.get_linear_schedule_with_warmup(climber, round(config.warmup_ratio * steps), steps)
     model.train()
     for step, places in enumerate(_drawn(batches, config.batch_size, steps, config.seed), start=1):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_bfloat16()):
+        with mixed_precision():
             logits = model(**batches.inputs(places)).logits
         climber.zero_grad()
         loss_of(logits.float(), batches.goals(places)).backward()  # type: ignore[no-untyped-call]
