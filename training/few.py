@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from itertools import compress
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from training.checkpoint import Checkpoint
 from training.copies import fold
 from training.data import Row, label_names
 from training.folds import deal
-from training.metrics import targets
+from training.metrics import accuracy_change, targets
 from training.train import fine_tune, note
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     if config.freeze != "encoder":
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
         ways.append(folds.judge(way, work, resume=resume))
-        # Of two that are equal the one that learns more from the rows that a fold withheld.
-        best = max(ways[-1], best, key=lambda way: way.accuracy)
+        # Fine-tuning gains more from the rows that a fold withheld: only what is more than chance speaks against it.
+        best = best if _is_better(best.right, ways[-1].right) else ways[-1]
     checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
     told = {way.way.name: {"accuracy": way.accuracy, "temperature": way.temperature} for way in ways}
     chosen = {"chosen": best.way.name, "names": len(best.way.names)}  # which are among the rows of the record
@@ -91,8 +92,19 @@ class _Judged:
 
     way: _Way
     logits: NDArray[np.float32]  # (rows of `_Folds.held_out`, labels)
-    accuracy: float
+    right: NDArray[np.bool_]  # which of these rows have their own label
     temperature: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows that are right."""
+        return float(self.right.mean())
+
+
+def _is_better(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Say whether one way is better than another by more than one standard error, on the same rows."""
+    change, low, high = accuracy_change(other, right)
+    return change > (high - low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 class _Folds:
@@ -116,7 +128,7 @@ class _Folds:
         logits = np.concatenate(parts)
         right = self.truth[np.arange(len(self.truth)), logits.argmax(axis=1)]
         print(f"cross-validation, {way.name}: accuracy {right.mean():.4f} over {len(right)} rows", file=sys.stderr)
-        return _Judged(way, logits, float(right.mean()), fit_temperature(logits, self.truth))
+        return _Judged(way, logits, right, fit_temperature(logits, self.truth))
 
 
 def _chosen(rows: Sequence[Row], which: NDArray[np.bool_]) -> list[Row]:
