@@ -59,15 +59,18 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     if names := name_rows(label_names(rows)):
         ways.append(folds.judge(_Way("frozen-named", frozen, names), work, resume=resume))
     best = max(ways, key=lambda way: way.accuracy)
+    lead = {}
     if config.freeze != "encoder":
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
         ways.append(folds.judge(way, work, resume=resume))
         # Fine-tuning gains more from the rows that a fold withheld: only what is more than chance speaks against it.
-        best = best if _is_better(best.right, ways[-1].right) else ways[-1]
+        ahead, error = _lead(best.right, ways[-1].right)
+        lead = {"lead": {"over_tuned": ahead, "standard_error": error, "of": best.way.name}}
+        best = best if ahead > error else ways[-1]
     checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
     told = {way.way.name: {"accuracy": way.accuracy, "temperature": way.temperature} for way in ways}
     chosen = {"chosen": best.way.name, "names": len(best.way.names)}  # which are among the rows of the record
-    note(checkpoint, cross_validation=folds.size | {"ways": told} | chosen)
+    note(checkpoint, cross_validation=folds.size | {"ways": told} | lead | chosen)
     return checkpoint, Unseen(folds.held_out, best.logits)
 
 
@@ -101,10 +104,10 @@ class _Judged:
         return float(self.right.mean())
 
 
-def _is_better(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Say whether one way is better than another by more than one standard error, on the same rows."""
+def _lead(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return how much more accurate one way is than another on the same rows, and the standard error of that."""
     change, low, high = accuracy_change(other, right)
-    return change > (high - low) / (2 * NormalDist().inv_cdf(0.975))
+    return change, (high - low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 class _Folds:

@@ -20,7 +20,7 @@ from tests.support import free_port, manifest_of, run_command, run_or_trace, wri
 from training import pipeline
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
-from training.few import _is_better, fine_tune_few, name_rows
+from training.few import _lead, fine_tune_few, name_rows
 from training.goals import Goals
 from training.head import INVERSE_PENALTY, fit_head
 from training.objective import Objective
@@ -98,7 +98,11 @@ def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_b
     assert asked["names"] == (3 if named else 0)
     assert [name.removesuffix("-named") for name in asked["ways"]] == ["frozen", "frozen", "tuned"]
     chosen = asked["ways"][asked["chosen"]]
-    assert chosen["accuracy"] == max(way["accuracy"] for way in asked["ways"].values()) or "tuned" in asked["chosen"]
+    tuned, lead = list(asked["ways"])[-1], asked["lead"]
+    frozen = {name: way["accuracy"] for name, way in asked["ways"].items() if name != tuned}
+    assert frozen[lead["of"]] == max(frozen.values())
+    assert lead["over_tuned"] == pytest.approx(frozen[lead["of"]] - asked["ways"][tuned]["accuracy"])
+    assert asked["chosen"] == (lead["of"] if lead["over_tuned"] > lead["standard_error"] else tuned)
     assert manifest_of(tmp_path / "out")["temperature"] == pytest.approx(chosen["temperature"])
     assert {path.name for path in tmp_path.iterdir()} == {"out", data.name}
 
@@ -258,7 +262,9 @@ def test_a_frozen_encoder_is_taken_where_more_than_chance_speaks_for_it(both, fr
     other = right.copy()
     other[both : both + frozen] = False
     other[both + frozen : both + frozen + tuned] = True
-    assert _is_better(right, other) is chosen
+    lead, error = _lead(right, other)
+    assert lead == pytest.approx((frozen - tuned) / 100)
+    assert (lead > error) is chosen
 
 
 @pytest.mark.parametrize(
