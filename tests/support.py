@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -19,6 +22,8 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+
+from tests import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,15 +150,43 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+# Commands that load torch and transformers, which is most of their time: they run in copies of a process that has.
+HEAVY = {"train", "export", "verify", "evaluate", "compare", "check-data"}
+LOADED = multiprocessing.get_context("forkserver")
+LOADED.set_forkserver_preload(["tests.loaded"])
+STARTING = threading.Lock()  # multiprocessing asks after all of its processes where it starts one
+
+
 def run_command(
     *arguments: str | Path, stdin: str | bytes | None = None, cwd: Path = ROOT, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the `bertrand` command as a user does and return what it printed."""
+    """Run the `bertrand` command as a user does, in a process of its own, and return what it printed."""
     command = [sys.executable, "-m", "bertrand", *map(str, arguments)]
     data = stdin.encode() if isinstance(stdin, str) else stdin
+    if arguments and arguments[0] in HEAVY and data is None and not variables:
+        return _run_loaded(command, cwd)
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     done = subprocess.run(command, cwd=cwd, env=environment, input=data, capture_output=True, check=False, timeout=1200)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def _run_loaded(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in a copy of a process that has loaded other people's code, and none of ours."""
+    with tempfile.TemporaryDirectory() as folder:
+        outputs = [Path(folder, name) for name in ("stdout", "stderr")]
+        process = LOADED.Process(target=loaded.run, args=(command[3:], cwd, outputs))
+
+        def ended() -> bool:
+            with STARTING:
+                return not process.is_alive()
+
+        with STARTING:
+            process.start()
+        try:
+            until(ended, 1200)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in outputs))
 
 
 def run_commands(*commands: tuple[str | Path, ...]) -> list[subprocess.CompletedProcess[str]]:
