@@ -12,6 +12,7 @@ import numpy as np
 
 from training.data import read_placed, read_text
 from training.errors import DataError
+from training.order import by_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST = 50  # distinct texts, below which neither learning nor measuring means anything
-CHUNK = 50  # batches whose sentences are sorted by length together
 NO_WORD = -1  # in place of a word's number: padding, and tokens that stand for no word
 
 
@@ -133,13 +133,7 @@ def batches(tokens: Tokens, size: int, generator: np.random.Generator) -> list[N
     """
     Return one pass over all texts with a word, as batches of the numbers of texts of about the same length.
 
-    Texts are shuffled, sorted by length within chunks of 50 batches, and the batches shuffled again.
+    Both the texts and the batches come by chance.
     """
-    order = generator.permutation(tokens.with_words())
-    lengths = tokens.lengths
-    passed: list[NDArray[np.int64]] = []
-    for start in range(0, len(order), size * CHUNK):
-        chunk = order[start : start + size * CHUNK]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        passed += [chunk[at : at + size] for at in range(0, len(chunk), size)]
+    passed = by_length(generator.permutation(tokens.with_words()), tokens.lengths, size)
     return [passed[i] for i in generator.permutation(len(passed))]

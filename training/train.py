@@ -32,6 +32,7 @@ from training.goals import Goals
 from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
 from training.objective import TEACHER_SHARE, Objective
+from training.order import POOLED_BATCHES, by_length
 from training.unfinished import check_same
 
 if TYPE_CHECKING:
@@ -57,7 +58,6 @@ HEAD_SETTINGS = {
 HEAD = -1  # the layer above the encoder's highest
 BESIDE = {"labels", "teacher", "row"}  # what a batch has that the model does not read
 EVAL_BATCH = 32
-POOLED_BATCHES = 50  # whose rows are sorted by length, at most
 POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
@@ -596,7 +596,7 @@ class _Order(torch.utils.data.Sampler[int]):
 
     def __init__(self, trainer: _Trainer, lengths: Sequence[int]) -> None:
         self.trainer = trainer
-        self.lengths = torch.tensor(lengths)
+        self.lengths = lengths
         self.batch = trainer.args.train_batch_size * trainer.args.world_size
 
     def __len__(self) -> int:
@@ -605,14 +605,14 @@ class _Order(torch.utils.data.Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         epoch = round(self.trainer.state.epoch or 0)
         generator = torch.Generator().manual_seed((self.trainer.args.seed << 16) + epoch)
-        rows = torch.randperm(len(self), generator=generator)
-        batches = len(self) // self.batch
-        whole, rest = rows[: batches * self.batch], rows[batches * self.batch :]
-        # Sorted by length in pools, so that other rows meet in every epoch.
-        pool = self.batch * max(1, min(POOLED_BATCHES, batches // 4))
-        by_length = self.lengths[whole].argsort(stable=True)
-        whole = whole[by_length[(by_length // pool).argsort(stable=True)]].view(batches, self.batch)
-        yield from torch.cat([whole[torch.randperm(batches, generator=generator)].flatten(), rest]).tolist()
+        rows = torch.randperm(len(self), generator=generator).numpy()
+        whole = len(self) // self.batch
+        # In no more than a quarter of them together, so that other rows meet in every epoch.
+        pooled = max(1, min(POOLED_BATCHES, whole // 4))
+        batches = by_length(rows[: whole * self.batch], self.lengths, self.batch, pooled)
+        for number in torch.randperm(whole, generator=generator).tolist():
+            yield from batches[number].tolist()
+        yield from rows[whole * self.batch :].tolist()
 
 
 class _Epochs(transformers.TrainerCallback):  # type: ignore[misc]

@@ -7,11 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from training.order import by_length
 from training.study.batches import loss_of
 from training.train import mixed_precision, optimizer
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from training.study.batches import Batches
 
 Weights = dict[str, torch.Tensor]  # of the parameters that training may change, by name
-POOL = 16  # batches that rows are sorted by length among: less padding, and still chance
+POOLED_BATCHES = 16  # whose rows are sorted by length together: runs of a study are short
 
 
 @dataclass(frozen=True)
@@ -151,14 +153,12 @@ def follow(
 def _drawn(batches: Batches, size: int, steps: int, seed: int) -> Iterator[list[int]]:
     """Give the rows of each step: all of them in random order, again and again."""
     generator = random.Random(seed)
+    lengths = [len(row) for row in batches.ids]
     given = 0
     while given < steps:
-        order = list(range(len(batches.ids)))
+        order = list(range(len(lengths)))
         generator.shuffle(order)
-        parts = []
-        for start in range(0, len(order), size * POOL):
-            pool = sorted(order[start : start + size * POOL], key=lambda i: len(batches.ids[i]))
-            parts += [pool[i : i + size] for i in range(0, len(pool), size)]
+        parts = by_length(np.array(order), lengths, size, POOLED_BATCHES)
         generator.shuffle(parts)
-        yield from parts[: steps - given]
+        yield from (part.tolist() for part in parts[: steps - given])
         given += len(parts[: steps - given])
