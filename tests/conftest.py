@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import ROOT, make_base, serving, write_csv
 
+assert "torch" not in sys.modules, "torch has read its settings already: what loads it must wait until they are set"
 os.environ["BENTOML_DO_NOT_TRACK"] = "true"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a network

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -22,8 +23,6 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-
-from tests import loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,7 +152,18 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 # Commands that load torch and transformers, which is most of their time: they run in copies of a process that has.
 HEAVY = {"train", "export", "verify", "evaluate", "compare", "check-data"}
 LOADED = multiprocessing.get_context("forkserver")
-LOADED.set_forkserver_preload(["tests.loaded"])
+LOADED.set_forkserver_preload(
+    [
+        "onnx",
+        "optimum.exporters.onnx",
+        "optimum.onnxruntime",
+        "sklearn.linear_model",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.bert.modeling_bert",
+        "transformers.trainer",
+        __name__,
+    ]
+)
 STARTING = threading.Lock()  # multiprocessing asks after all of its processes where it starts one
 
 
@@ -174,7 +184,7 @@ def _run_loaded(command: list[str], cwd: Path) -> subprocess.CompletedProcess[st
     """Run a command in a copy of a process that has loaded other people's code, and none of ours."""
     with tempfile.TemporaryDirectory() as folder:
         outputs = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = LOADED.Process(target=loaded.run, args=(command[3:], cwd, outputs))
+        process = LOADED.Process(target=_be_command, args=(command[3:], cwd, outputs))
 
         def ended() -> bool:
             with STARTING:
@@ -187,6 +197,15 @@ def _run_loaded(command: list[str], cwd: Path) -> subprocess.CompletedProcess[st
         finally:
             process.kill()
         return subprocess.CompletedProcess(command, process.exitcode, *(path.read_text() for path in outputs))
+
+
+def _be_command(arguments: list[str], folder: Path, outputs: list[Path]) -> None:
+    """Be `python -m bertrand ARGUMENTS` in a folder, with standard output and error in files."""
+    for number, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.chdir(folder)
+    sys.argv = ["bertrand", *arguments]
+    runpy.run_module("bertrand", run_name="__main__", alter_sys=True)
 
 
 def run_commands(*commands: tuple[str | Path, ...]) -> list[subprocess.CompletedProcess[str]]:
