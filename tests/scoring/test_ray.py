@@ -51,7 +51,15 @@ def nodes():
 def start(command, options):
     """Start a job to be watched while it runs."""
     arguments = [sys.executable, "-m", "bertrand", *map(str, [*command, *options])]
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts into the background with Ctrl-C ignored, and that is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def test_a_cluster_of_this_machine_makes_the_same_bytes_and_leaves_nothing(job, tmp_path):
