@@ -109,7 +109,7 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.bool_], *, mu
 
     Where few rows are all right, no temperature would be cold enough. Hence what is aimed at is not certainty but how
     often N rows that are right let expect the next one to be: (N + 1) of (N + 2) times (Platt 1999, "Probabilistic
-    Outputs for Support Vector Machines", 2.2). Ten rows that are right are worth a score of .92; of thousands of rows
+    Outputs for Support Vector Machines", 2.2). Ten rows that are right aim at a score of .92; of thousands of rows
     the aim changes nothing that can be seen.
 
     Args:
@@ -131,7 +131,11 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.bool_], *, mu
         margin = scaled[truth] - logsumexp(np.where(truth, -np.inf, scaled), axis=1)
         return float((np.logaddexp(0.0, margin) - goals[truth] * margin).sum() + beforehand)
 
-    found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    # There may be two valleys, where the rows contradict what was likely beforehand: the deeper one is found first.
+    grid = np.linspace(np.log(COLDEST), np.log(HOTTEST), 61)
+    nearest = int(np.argmin([surprise(one) for one in grid]))
+    around = grid[max(0, nearest - 1)], grid[min(len(grid) - 1, nearest + 1)]
+    found = minimize_scalar(surprise, bounds=around, method="bounded")
     return float(np.exp(found.x))
 
 

@@ -135,14 +135,10 @@ def test_the_end_of_the_stack_is_clean(stack, tmp_path):
     """
     with Wrk(stack.url, tmp_path) as load, Load(stack.url) as callers:
         callers.wait_for(100)
-        assert callers.failures == []
         stack.compose("stop")
     assert set(load.answers) <= {200, 503}
     assert load.answers[200]
-    # The proxy may outlive the replicas by a moment, and says so.
-    refused = [answer for answer in callers.answers if answer.status_code != 200]
-    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in refused} <= {(503, "not_ready")}
-    assert sorted(callers.failures) == sorted(answer.text for answer in refused)
+    assert callers.failures == []
     with pytest.raises(httpx.ConnectError):
         stack.ask()
     ended = stack.containers()

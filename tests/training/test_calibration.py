@@ -62,6 +62,10 @@ def test_rows_that_are_all_right_are_believed_as_far_as_their_number_goes(rows, 
     logits = truth.astype(np.float32) * scale
     scores = softmax(logits / np.float32(fit_temperature(logits, truth)))[truth]
     _nears(scores, start=softmax(logits)[truth], aim=(rows + 1) / (rows + 2), least=LEAST[scale] if rows == 1000 else 0)
+    if rows == 1000:
+        assert scores == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
+    if scale != 9:  # which a thousand rows agree with: it gives .9996
+        assert fit(logits, truth, min_precision=0.9).abstention.threshold < 0.9995
     assert fit(logits[:0], truth[:0]) == Calibration()
 
 
@@ -73,6 +77,21 @@ def test_several_labels_that_are_all_right_are_believed_as_far_as_their_number_g
     scores = sigmoid(logits / np.float32(fit_temperature(logits, truth, multi_label=True)))
     start, aim = sigmoid(logits), (2 * rows + 1) / (2 * rows + 2)
     _nears(scores[truth], start=start[truth], aim=aim, least=LEAST[scale] if rows == 1000 else 0)
+    if rows == 1000:
+        assert scores[truth] == pytest.approx(aim, abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [3, 9, 30])
+@pytest.mark.parametrize("rows", [1, 4, 20, 1000])
+def test_of_rows_that_are_all_right_the_temperature_is_the_likeliest_with_both_priors(rows, scale):
+    """Exactly, on a grid: each row is right (N + 1) of (N + 2) times, and the logarithm is Cauchy's, of scale .1."""
+    truth = np.arange(rows)[:, None] % 2 == np.arange(2)
+    logits = truth.astype(np.float32) * scale
+    grid = np.arange(np.log(0.05), np.log(20), 1e-4)
+    aim, margin = (rows + 1) / (rows + 2), scale / np.exp(grid)
+    surprise = rows * (aim * np.logaddexp(0, -margin) + (1 - aim) * np.logaddexp(0, margin))
+    best = grid[(surprise + np.log(1 + (grid / 0.1) ** 2)).argmin()]
+    assert np.log(fit_temperature(logits, truth)) == pytest.approx(best, abs=1e-3)
 
 
 def _nears(scores, *, start, aim, least):
