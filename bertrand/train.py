@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "max_tokens": "longer sentences are cut",
         "seed": "same seed, data and machine: same model",
         "dev_share": "share of DATA kept to choose the epoch by, where there is no --dev",
+        "final_epochs": "gentle passes over all rows in the end, those that chose the epoch too, but for a --dev",
         "pooling": "what the classifier reads: the mean of all tokens, or the first one's vector",
         "init": "what of the base is kept: all, the word embeddings only, or nothing",
         "layers": "lowest layers of the base that are kept",
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "epochs": (int, "chosen by the number of rows"),
+        "final_epochs": (int, "1, with more than 20,000 rows or a --dev 0"),
         "min_precision": (float, "every text gets one"),
     }
     for name, text in texts.items():

@@ -9,7 +9,7 @@ import yaml
 
 from inference.artifact import CHECKPOINT
 from training.base import hub_id
-from training.report import headline, speed, templates
+from training.report import final, headline, speed, templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +37,7 @@ def card(
         gates=gates,
         speed=speed(gates),
         run=run,
+        final=final(run),
         data=run.get("data") if run else None,
         custom_code=CUSTOM_CODE in manifest.sha256,
     )

@@ -52,7 +52,7 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     """
     epochs = config.epochs or min(30, max(10, PASSES // len(rows)))
     # Starting from a fitted classifier, a second pass over each row was no help (see docs/training.md).
-    tuned = replace(config, head_start="fitted", epochs=epochs, consistency=config.consistency or 0.0)
+    tuned = replace(config, head_start="fitted", epochs=epochs, consistency=config.consistency or 0.0, final_epochs=0)
     frozen = replace(tuned, freeze="encoder")
     folds = _Folds(rows, seed=config.seed)
     ways = [folds.judge(_Way("frozen", frozen), work, resume=resume)]

@@ -40,7 +40,7 @@ def build(
     base_model: str,
     probe_texts: Sequence[str],
     labelled: Mapping[str, Sequence[Row]],
-    cross_validated: Unseen | None = None,
+    held_out: Mapping[str, Unseen] | None = None,
     min_precision: float | None = None,
     run: Mapping[str, Any] | None = None,
 ) -> artifact.Manifest:
@@ -54,8 +54,8 @@ def build(
         probe_texts: Real rows for the gates.
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
             What it says of the rows `dev`, which nothing was learnt from, calibrates it.
-        cross_validated: What models that had not learnt from rows say of them, to calibrate on where there is no `dev`;
-            without either the checkpoint's calibration stays.
+        held_out: What models that had not learnt from rows say of them, by name: `dev` or `cross-validation`. It
+            calibrates a checkpoint that has; without either the checkpoint's calibration stays.
         min_precision: Share of the answers that must be right, on those rows: texts that are less sure get no label.
         run: The record of the run that made the checkpoint, if it was ours.
 
@@ -95,10 +95,9 @@ def build(
         outcomes = gates.check(checkpoint, classifier, probe_texts)
         if failed := [gate for gate in outcomes if not gate.passed]:
             raise GateError("; ".join(f"{out}: not written, gate {g.name} failed: {g.summary()}" for g in failed))
-        asked = {name: _ask(classifier, named) for name, named in labelled.items() if named}
-        if cross_validated:
-            asked["cross-validation"] = cross_validated
-        if unseen := cross_validated or asked.get("dev"):
+        asked = dict(held_out or {})
+        asked |= {name: _ask(classifier, named) for name, named in labelled.items() if named and name not in asked}
+        if unseen := asked.get("dev") or asked.get("cross-validation"):
             calibration = _calibrate(checkpoint, unseen, min_precision)
             values |= _in_manifest(checkpoint, calibration)
             artifact.write_manifest(staging, **values)

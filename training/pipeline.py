@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,8 @@ def train(
         config: The settings of the run.
         data: Rows to learn from.
         out: Becomes the model folder; a model that is there is replaced in one step.
-        dev: Rows to choose the best epoch by; by default a share of `data`.
+        dev: Rows to choose the best epoch by, and never to learn from; by default a share of `data`, which is learnt
+            in the end (see `training.final`).
         test: Rows to measure the finished model on.
         search: Try several settings, and take what was best on the development rows.
         resume: Go on with the unfinished run of the same `out`.
@@ -71,13 +72,19 @@ def train(
         GateError: the exported graph is not faithful; nothing is written.
     """
     artifact.check_replaceable(out)
+    if dev:
+        if config.final_epochs:
+            raise InputError(
+                f"--final-epochs is {config.final_epochs}, but rows of a --dev are never learnt; leave one of them out"
+            )
+        config = replace(config, final_epochs=0)
     rows = _divided(config, data, dev=dev, test=test, spare=bool(search or config.teacher))
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import check_layers, is_first_process, read_run
+    from training.train import check_layers, is_first_process, part, read_run
 
     quiet_transformers()
     check_layers(config, load_config(config.base))
@@ -91,7 +98,8 @@ def train(
         if finding.level == "warning" and is_first_process():
             print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
     work = out.parent / f".{out.name}.training"
-    best, cross_validated = _learn(config, rows, work, search=search, resume=resume)
+    best, held_out = _learn(config, rows, work, search=search, resume=resume)
+    part()
     if not is_first_process():
         return None
     run = read_run(best)
@@ -101,7 +109,7 @@ def train(
         base_model=config.base,
         probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
         labelled={"dev": rows.dev, "test": rows.test},
-        cross_validated=cross_validated,
+        held_out=held_out,
         min_precision=config.min_precision,
         run=run and run | {"data": checked.to_json()},
     )
@@ -146,9 +154,10 @@ def _divided(config: TrainConfig, data: Path, *, dev: Path | None, test: Path | 
 
 def _learn(
     config: TrainConfig, rows: _Divided, work: Path, *, search: Search | None, resume: bool
-) -> tuple[Path, Unseen | None]:
-    """Return the folder of the best checkpoint and, of few examples, what cross-validation says of them."""
+) -> tuple[Path, dict[str, Unseen]]:
+    """Return the folder of the checkpoint, and what others say of rows that it has learnt from and they have not."""
     from training.few import fine_tune_few
+    from training.final import learn_all
     from training.search import search as look_for
     from training.soft_labels import soft_labels
     from training.train import fine_tune, is_first_process, process_count
@@ -171,14 +180,21 @@ def _learn(
             "cross-validation chooses how; --few-examples off, or a --dev, learns as from many",
             file=sys.stderr,
         )
-        return fine_tune_few(config, rows.train, work, resume=resume)
-    teacher = _teach(config.teacher, rows.train, rows.labels) if config.teacher else None
+        best, cross_validated = fine_tune_few(config, rows.train, work, resume=resume)
+        return best, {"cross-validation": cross_validated}
+    all_learnt = bool(config.for_rows(len(rows.train)).final_epochs)
+    taught = [*rows.train, *rows.dev] if all_learnt else rows.train
+    all_teacher = _teach(config.teacher, taught, rows.labels) if config.teacher else None
+    teacher = None if all_teacher is None else all_teacher[: len(rows.train)]
     soft = soft_labels(config, rows.train)
     if search:
         best = look_for(search, config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
     else:
         best = fine_tune(config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
-    return best, None
+    if not all_learnt:
+        return best, {}
+    best, before = learn_all(best, rows.train, rows.dev, work / "final", teacher=all_teacher, resume=resume)
+    return best, {"dev": before}
 
 
 def export(

@@ -81,6 +81,7 @@ def page(
         measured=measured,
         gates=gates,
         run=run,
+        final=final(run),
         data=data,
         counts=counts,
         main=name,
@@ -109,6 +110,11 @@ def speed(gates: Sequence[Gate]) -> dict[str, float]:
 def chosen_epoch(run: Mapping[str, Any] | None) -> dict[str, float] | None:
     """Return the epoch whose weights the model has."""
     return next((epoch for epoch in run["history"] if epoch["epoch"] == run["chosen_epoch"]), None) if run else None
+
+
+def final(run: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """Return how a run ended with all rows, those that chose the epoch too (`training.final`); None if it did not."""
+    return run.get("final") if run else None
 
 
 def _curves(run: Mapping[str, Any] | None) -> list[Figure | Markup]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 DEFAULT_BASE = "minilm"
+LEAST_RATE = 1e-9  # of learning
 NO_BASE = "none"  # pretraining from scratch
 MANY_ROWS = 20_000  # with more of them, time is better spent on other rows than twice on one
 CHOICES = {
@@ -35,6 +36,7 @@ class TrainConfig:
     max_tokens: int = 128  # longer sentences are cut; serving reads this value back
     seed: int = 0
     dev_share: float = 0.1  # of the training rows, where no development file is given
+    final_epochs: int | None = None  # over all rows in the end, the development rows too; None: see `for_rows`
     pooling: str = "mean"  # what the classifier reads: the mean of all tokens, or the first token as stock BERT does
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
     head_start: str = "random"  # fitted: as logistic regression on the base's vectors
@@ -56,6 +58,11 @@ class TrainConfig:
         """Return the score on the development rows that chooses: macro-F1 where labels are to weigh the same."""
         return "macro_f1" if self.multi_label or self.class_weights == "balanced" else "accuracy"
 
+    @property
+    def fits_head(self) -> bool:
+        """Say whether the classifier starts as the best one of the vectors that the base gives."""
+        return self.pooling == "mean" and self.head_start == "fitted"
+
     def for_rows(self, rows: int) -> TrainConfig:
         """
         Return the settings of a run on so many rows: what nobody has set is what suits them.
@@ -66,12 +73,14 @@ class TrainConfig:
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
         - self_distillation: 0.5 where labels are soft, otherwise 0.
+        - final_epochs: 1, with more than 20,000 rows 0, and 0 where a fitted head is all that there is to learn.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
         """
         many = rows > MANY_ROWS
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
+        fitted = self.fits_head and self.freeze == "encoder"
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
         return replace(
             self,
@@ -79,6 +88,7 @@ class TrainConfig:
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
             soft_labels=soft_labels,
             self_distillation=own,
+            final_epochs=(0 if many or fitted else 1) if self.final_epochs is None else self.final_epochs,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
 
@@ -95,8 +105,9 @@ class TrainConfig:
         limits = {
             "epochs": (1, 10_000),
             "patience": (1, 10_000),
-            "learning_rate": (1e-9, 1.0),
-            "head_learning_rate": (1e-9, 1.0),
+            "final_epochs": (0, 10_000),
+            "learning_rate": (LEAST_RATE, 1.0),
+            "head_learning_rate": (LEAST_RATE, 1.0),
             "layers": (1, 1000),
             "consistency": (0.0, 1000.0),
             "soft_labels": (0.0, 1.0),
@@ -110,7 +121,7 @@ class TrainConfig:
             "dev_share": (0.001, 0.9),
             "min_precision": (0.01, 1.0),
         }
-        unset = ("epochs", "layers", "consistency", "soft_labels", "self_distillation", "min_precision")
+        unset = ("epochs", "final_epochs", "layers", "consistency", "soft_labels", "self_distillation", "min_precision")
         _check_limits(self, limits, unset=unset)
         for name in ("soft_labels", "self_distillation", "min_precision"):
             if (value := getattr(self, name)) and self.multi_label:
@@ -195,7 +206,7 @@ class PretrainConfig:
         limits = {
             "epochs": (1, 10_000),
             "minutes": (0.01, 100_000.0),
-            "learning_rate": (1e-9, 1.0),
+            "learning_rate": (LEAST_RATE, 1.0),
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
             "batch_size": (1, 100_000),

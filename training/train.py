@@ -68,6 +68,7 @@ def fine_tune(
     dev: Sequence[Row],
     work: Path,
     *,
+    start: Path | None = None,
     soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     resume: bool = False,
@@ -75,13 +76,14 @@ def fine_tune(
     """
     Fine-tune a base model and return the folder of the checkpoint that the development rows chose.
 
-    Under `torchrun` or `accelerate launch` every process calls this, and takes its share of each batch.
+    Under `torchrun` or `accelerate launch` every process calls it and takes its share of each batch, until they `part`.
 
     Args:
         config: The settings of the run.
         train: Rows to learn from.
         dev: Rows to choose the best epoch by; without any, the last one is taken.
         work: Folder of the run; keeps a state for every epoch, so that a killed run can go on.
+        start: Checkpoint of the same base and labels, whose weights the run begins with.
         soft: What is learnt in place of the labels of `train`, shape (rows, labels), as `soft_labels` gives it.
         teacher: What another model says of `train`: probabilities, shape (rows, labels), labels in alphabetical order.
         resume: Go on from the last state in `work`; start anew where there is none.
@@ -105,11 +107,21 @@ def fine_tune(
         state = _last_state(work)
     best = work / "best"
     if (best / RUN_FILE).is_file():  # written last: training had ended
-        _part()
         return best
 
-    trainer = _trainer(config, base, tokenizer, train, dev, arguments, soft=soft, teacher=teacher, fit_head=not state)
-    fitted = config.pooling == "mean" and config.head_start == "fitted"
+    fitted = config.fits_head and not start
+    trainer = _trainer(
+        config,
+        base,
+        tokenizer,
+        train,
+        dev,
+        arguments,
+        start=start,
+        soft=soft,
+        teacher=teacher,
+        fit_head=fitted and not state,
+    )
     with warnings.catch_warnings():
         # Some file systems order states by number, which is the order they were made in.
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
@@ -118,7 +130,8 @@ def fine_tune(
         elif dev:  # fitted, there is nothing left to learn
             trainer.evaluate()
     _save(trainer, tokenizer, best, run)
-    _part()
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # what one has saved, all may read
     return best
 
 
@@ -141,7 +154,7 @@ def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] =
     base, tokenizer = load_config(config.base), load_tokenizer(config.base)
     with tempfile.TemporaryDirectory() as folder:
         arguments = _arguments(config, Path(folder), choose=False, keep=False)
-        trainer = _trainer(config, base, tokenizer, train, [], arguments)
+        trainer = _trainer(config, base, tokenizer, train, [], arguments, fit_head=config.fits_head)
         for callback in callbacks:
             trainer.add_callback(callback)
         trainer.train()
@@ -156,14 +169,15 @@ def _trainer(
     dev: Sequence[Row],
     arguments: transformers.TrainingArguments,
     *,
+    start: Path | None = None,
     soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
-    fit_head: bool = True,
+    fit_head: bool,
 ) -> _Trainer:
-    """Return what trains a model at its start; `fit_head`: where its head is to start fitted, fit it."""
+    """Return what trains a model at its start."""
     labels = label_names(train)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
-    model = start_model(config, base, labels)
+    model = start_model(config, base, labels, start)
     truth = targets(train, labels)
     objective = Objective.of(
         truth,
@@ -177,7 +191,7 @@ def _trainer(
         goals = Goals(truth, soft, share=config.self_distillation or 0.0, epochs=config.epochs or 1)
         data = [item | {"row": i} for i, item in enumerate(data)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
-    if fit_head and config.pooling == "mean" and config.head_start == "fitted":
+    if fit_head:
         _fit_head(model, data, collate, objective, goals)
     if teacher is not None:
         data = [item | {"teacher": row.tolist()} for item, row in zip(data, teacher, strict=True)]
@@ -201,7 +215,7 @@ def _trainer(
     return trainer
 
 
-def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
+def start_model(config: TrainConfig, base: Any, labels: Sequence[str], start: Path | None = None) -> Any:
     """
     Return the model that a run begins with: the base's weights, or random ones, and a random head.
 
@@ -212,12 +226,13 @@ def start_model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         config: The settings of the run, as `TrainConfig.for_rows` completes them.
         base: What `training.base.load_config` says of the base model.
         labels: What is told apart, in the order of the outputs.
+        start: Checkpoint of that base and these labels to begin with in place of it, its head too.
 
     Raises:
         BaseModelError: the base model cannot be had.
     """
     transformers.set_seed(config.seed)
-    return _model(config, base, labels)
+    return _model(config, base, labels, start)
 
 
 def check_layers(config: TrainConfig, base: Any) -> None:
@@ -262,10 +277,9 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _part() -> None:
-    """Leave the other processes, once all have come so far: what follows, one does alone."""
+def part() -> None:
+    """Leave the other processes of a run: what follows, one does alone."""
     if torch.distributed.is_initialized():
-        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
@@ -341,7 +355,7 @@ def _is_whole(state: Path) -> bool:
     return True
 
 
-def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
+def _model(config: TrainConfig, base: Any, labels: Sequence[str], start: Path | None) -> Any:
     kinds = {family(kind.config_class): kind for kind in mean_pooling.MODELS}
     own = config.pooling == "mean"
     settings = {key: value for key, value in base.to_dict().items() if key not in HEAD_SETTINGS}
@@ -359,17 +373,15 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str]) -> Any:
         problem_type="multi_label_classification" if config.multi_label else "single_label_classification",
     )
     build = transformers.AutoModelForSequenceClassification
-    if config.init == "random":
+    load = kinds[family(base)].from_pretrained if own else build.from_pretrained
+    if start:
+        model = load(start, config=head)
+    elif config.init == "random":
         model = build.from_config(head)
     else:
         # A base that already is a classifier has a head of its own size; ours is made anew.
-        model = fetch(
-            kinds[family(base)].from_pretrained if own else build.from_pretrained,
-            config.base,
-            config=head,
-            ignore_mismatched_sizes=True,
-        )
-    if config.init == "types":
+        model = fetch(load, config.base, config=head, ignore_mismatched_sizes=True)
+    if config.init == "types" and not start:
         types = model.get_input_embeddings().weight.data.clone()
         model = build.from_config(head)
         model.get_input_embeddings().weight.data.copy_(types)
@@ -640,8 +652,9 @@ class _Progress(transformers.TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:  # noqa: ARG002
         if state.is_world_process_zero:
-            self.bar.write(
-                f"epoch {state.epoch:g} of {state.num_train_epochs}: development accuracy "
+            learnt = f"epoch {state.epoch:g} of {state.num_train_epochs}" if state.epoch else "the fitted classifier"
+            tqdm.write(
+                f"{learnt}: development accuracy "
                 f"{metrics['eval_accuracy']:.4f}, macro-F1 {metrics['eval_macro_f1']:.4f}, "
                 f"loss {metrics['eval_loss']:.4f}",
                 file=sys.stderr,

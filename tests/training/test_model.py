@@ -526,7 +526,7 @@ def test_a_run_killed_after_training_does_not_train_again(tmp_path, tiny_base, s
         patch.setattr(folder, "build", killed)
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(config, sentences, out=tmp_path / "out")
-    best = tmp_path / ".out.training" / "best" / "model.safetensors"
+    best = tmp_path / ".out.training" / "final" / "best" / "model.safetensors"
     weights, written = best.read_bytes(), best.stat().st_mtime_ns
 
     pipeline.train(config, sentences, out=tmp_path / "out", resume=True)

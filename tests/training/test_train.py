@@ -330,7 +330,7 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(config, sentences, out=tmp_path / "out", search=wanted)
     work = tmp_path / ".out.training"
-    weights = {path: path.stat().st_mtime_ns for path in work.glob("*/best/model.safetensors")}
+    weights = {path: path.stat().st_mtime_ns for path in work.glob("trial-*/best/model.safetensors")}
     assert len(weights) == 1  # of the best trial alone
 
     fewer = Search(trials=1, minutes=1e-9)

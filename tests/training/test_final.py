@@ -1,0 +1,168 @@
+"""The end of a run: the rows that chose the epoch are learnt too, and what is said of them is of before."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from inference import InputError
+from inference.artifact import Artifact
+from tests.support import run_command
+from training import pipeline
+from training.checkpoint import Checkpoint
+from training.data import label_names, read_rows, split
+from training.final import learn_all
+from training.metrics import targets
+from training.settings import TrainConfig
+from training.train import fine_tune, read_run
+
+TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
+
+
+def loss(checkpoint, rows):
+    """Return the mean cross-entropy of what a checkpoint says of rows."""
+    logits = Checkpoint.load(str(checkpoint)).logits([row.text for row in rows]).astype(np.float64)
+    truth = targets(rows, label_names(rows))
+    return float((np.logaddexp.reduce(logits, axis=1) - logits[truth]).mean())
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "epochs"),
+    [
+        ({}, 100, 1),
+        ({}, 20_001, 0),
+        ({"final_epochs": 2}, 20_001, 2),
+        ({"final_epochs": 0}, 100, 0),
+        ({"multi_label": True}, 100, 1),
+        ({"head_start": "fitted"}, 100, 1),
+        ({"head_start": "fitted", "freeze": "encoder"}, 100, 0),
+        ({"head_start": "random", "freeze": "encoder"}, 100, 1),
+    ],
+)
+def test_all_rows_are_learnt_in_the_end_where_time_allows(settings, rows, epochs):
+    assert TrainConfig(**settings).for_rows(rows).final_epochs == epochs
+
+
+def test_the_rows_that_chose_the_epoch_are_learnt_and_no_other_is_forgotten(tmp_path, tiny_base, sentences):
+    """At a rate that moves little: their loss falls, and what had been learnt stays."""
+    rows = read_rows(sentences)
+    train, dev = split(rows, share=0.5, seed=0)
+    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 3, "learning_rate": 1e-3})
+    chosen = fine_tune(config, train, dev, tmp_path / "work")
+
+    made, before = learn_all(chosen, train, dev, tmp_path / "work" / "final")
+
+    assert before.rows == dev
+    np.testing.assert_array_equal(before.logits, Checkpoint.load(str(chosen)).logits([row.text for row in dev]))
+    assert loss(made, dev) < 0.9 * loss(chosen, dev)
+    assert loss(made, train) < loss(chosen, train)
+    first, whole = read_run(chosen), read_run(made)
+    assert whole == first | {"final": {"epochs": 3, "learning_rate": 5e-4, "rows": len(rows)}}
+
+
+def test_it_goes_on_from_the_chosen_model(tmp_path, tiny_base, sentences):
+    """At a rate of next to nothing nothing moves, whatever the labels are softened by."""
+    train, dev = split(read_rows(sentences), share=0.5, seed=0)
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 1})
+    chosen = fine_tune(config, train, dev, tmp_path / "work")
+    record = chosen / "train.json"
+    run = json.loads(record.read_text())
+    run["config"] |= {"learning_rate": 1e-9, "head_learning_rate": 1e-9, "self_distillation": 0.5}
+    record.write_text(json.dumps(run))
+
+    made, _ = learn_all(chosen, train, dev, tmp_path / "work" / "final")
+
+    texts = [row.text for row in (*train, *dev)]
+    one, other = (Checkpoint.load(str(folder)).logits(texts) for folder in (chosen, made))
+    np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_development_figures_and_calibration_are_of_before(model_folder, sentences):
+    """The finished model is surer of these rows than it may be of others."""
+    manifest = Artifact.open(model_folder).manifest
+    record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
+    assert record["final"]["rows"] == len(read_rows(sentences)) == 96
+    (chosen,) = [epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"]]
+    assert manifest.metrics["dev"]["rows"] == record["dev_rows"]["count"]
+    assert manifest.metrics["dev"]["accuracy"] == pytest.approx(chosen["dev_accuracy"])
+
+    page, card = ((model_folder / name).read_text() for name in ("report.html", "README.md"))
+    for told in (page, card):
+        assert "They are of the model before it learnt from these rows too." in told
+        assert "and all 96 to learn from in the end" in told
+    assert "From there the model learnt from all rows, 1 epoch at no more than 0.0015." in page
+
+
+def test_rows_of_a_development_file_are_never_learnt(tmp_path, tiny_base, sentences):
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 1})
+    pipeline.train(config, sentences, dev=sentences, out=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    assert record["config"]["final_epochs"] == 0
+    assert "final" not in record
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "is the model, the dashed upright line" in page
+    assert "in the end" not in page
+
+    with pytest.raises(InputError, match="--final-epochs is 1, but rows of a --dev are never learnt; leave one"):
+        pipeline.train(replace(config, final_epochs=1), sentences, dev=sentences, out=tmp_path / "other")
+
+
+def test_it_can_be_left_out(tmp_path, tiny_base, sentences):
+    done = run_command(
+        *("train", sentences, "--out", tmp_path / "out", "--base", tiny_base, "--epochs", "1", "--final-epochs", "0")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "in the end" not in done.stderr
+    assert "final" not in json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["several labels", "a teacher"])
+def test_hard_labels_and_those_of_a_teacher_are_learnt_to_the_end_too(
+    tmp_path, tiny_base, sentences, model_folder, kind
+):
+    settings = {"several labels": {"multi_label": True}, "a teacher": {"teacher": str(model_folder)}}[kind]
+    pipeline.train(TrainConfig(base=str(tiny_base), **TINY, **settings), sentences, out=tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
+    assert record["final"]["rows"] == 96
+    assert Artifact.open(tmp_path / "out").manifest.metrics["dev"]["rows"] == record["dev_rows"]["count"]
+
+
+def test_a_run_killed_in_its_last_part_goes_on_there(tmp_path, tiny_base, sentences, monkeypatch, capsys):
+    """Neither what chose the epoch is learnt anew, nor is a model of other weights made."""
+    from training import final
+
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 2})
+    pipeline.train(config, sentences, out=tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(final, "note", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(config, sentences, out=tmp_path / "out")
+    capsys.readouterr()
+
+    pipeline.train(config, sentences, out=tmp_path / "out", resume=True)
+
+    assert "epoch 1 of 2" not in capsys.readouterr().err
+    one, other = (Artifact.open(tmp_path / name).manifest.version for name in ("whole", "out"))
+    assert one == other
+
+
+@pytest.mark.parametrize("epochs", [None, 20])
+def test_a_fitted_head_learns_the_last_rows_where_that_is_wanted(tmp_path, tiny_base, sentences, capsys, epochs):
+    """By itself it stays as it was fitted, on the rows to learn from."""
+    config = TrainConfig(
+        base=str(tiny_base),
+        head_start="fitted",
+        head_learning_rate=0.02,
+        freeze="encoder",
+        consistency=0.0,
+        dev_share=0.5,
+    )
+    pipeline.train(replace(config, final_epochs=0), sentences, out=tmp_path / "fitted")
+    assert "the fitted classifier: development accuracy" in capsys.readouterr().err
+    pipeline.train(replace(config, final_epochs=epochs), sentences, out=tmp_path / "out")
+    rows = read_rows(sentences)
+    fitted, ended = (loss(tmp_path / name / "checkpoint", rows) for name in ("fitted", "out"))
+    assert ended < 0.98 * fitted if epochs else ended == fitted

@@ -1,0 +1,85 @@
+"""The end of a run: what was kept to choose the epoch by is learnt too."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inference.classifier import softmax
+from training.calibration import Unseen
+from training.checkpoint import Checkpoint
+from training.metrics import targets
+from training.settings import LEAST_RATE, TrainConfig
+from training.train import RUN_FILE, fine_tune, is_first_process, note, read_run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from training.data import Row
+
+GENTLE = 0.5  # peak of the learning rate, as a part of that before
+
+
+def learn_all(
+    chosen: Path,
+    train: Sequence[Row],
+    dev: Sequence[Row],
+    work: Path,
+    *,
+    teacher: NDArray[np.float32] | None = None,
+    resume: bool = False,
+) -> tuple[Path, Unseen]:
+    """
+    Go on from a chosen checkpoint with all rows, those that chose it too, for the run's `final_epochs`.
+
+    It costs a part of what learning anew from all rows would, and is as good (docs/training.md). Where labels are soft,
+    what the chosen model says of a row is a part of its label, as in the epochs before (see `training.goals`).
+
+    Args:
+        chosen: Folder of the checkpoint, with the record of its run.
+        train: Rows that it learnt from.
+        dev: Rows that chose it.
+        work: Folder of this part of the run.
+        teacher: As `fine_tune` takes it, of `train` and then `dev`.
+        resume: Go on with what is in `work`, if there is anything.
+
+    Returns:
+        The folder of the checkpoint that has learnt all, with the record of the whole run, and what the one before it
+        says of `dev`.
+    """
+    run = read_run(chosen)
+    assert run is not None  # noqa: S101  `fine_tune` wrote it
+    config = TrainConfig(**run["config"])
+    rows = [*train, *dev]
+    if is_first_process():
+        print(f"learning from all {len(rows)} rows in the end, those that chose the epoch too", file=sys.stderr)
+    model = Checkpoint.load(str(chosen))
+    logits = model.logits([row.text for row in rows])
+    share = config.self_distillation or config.soft_labels or 0.0
+    labels = targets(rows, model.labels).astype(np.float32)
+    gentle = replace(
+        config,
+        epochs=config.final_epochs,
+        learning_rate=max(LEAST_RATE, GENTLE * config.learning_rate),
+        head_learning_rate=max(LEAST_RATE, GENTLE * config.head_learning_rate),
+        self_distillation=0.0,  # of the epoch before: there is none
+    )
+    made = fine_tune(
+        gentle,
+        rows,
+        [],
+        work,
+        start=chosen,
+        soft=(1 - share) * labels + share * softmax(logits) if share else None,
+        teacher=teacher,
+        resume=resume and (work / RUN_FILE).is_file(),
+    )
+    if is_first_process():
+        note(made, **run, final={"epochs": gentle.epochs, "learning_rate": gentle.learning_rate, "rows": len(rows)})
+    return made, Unseen(dev, logits[len(train) :])
