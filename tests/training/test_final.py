@@ -56,7 +56,8 @@ def test_the_rows_that_chose_the_epoch_are_learnt_and_no_other_is_forgotten(tmp_
     made, before = learn_all(chosen, train, dev, tmp_path / "work" / "final")
 
     assert before.rows == dev
-    np.testing.assert_array_equal(before.logits, Checkpoint.load(str(chosen)).logits([row.text for row in dev]))
+    said = Checkpoint.load(str(chosen)).logits([row.text for row in dev])
+    np.testing.assert_allclose(before.logits, said, atol=1e-5)
     assert loss(made, dev) < 0.9 * loss(chosen, dev)
     assert loss(made, train) < loss(chosen, train)
     first, whole = read_run(chosen), read_run(made)
