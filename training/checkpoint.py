@@ -90,9 +90,7 @@ class Checkpoint:
             inputs = self.tokenizer(text, truncation=True, max_length=self.max_tokens, return_tensors="pt")
             with torch.inference_mode():
                 output = self.model(**inputs, output_hidden_states=True)
-            told.append(
-                (inputs["input_ids"][0].numpy(), output.logits[0].numpy(), output.hidden_states[-1][0].numpy())
-            )
+            told.append((inputs["input_ids"][0].numpy(), output.logits[0].numpy(), output.hidden_states[-1][0].numpy()))
         return told
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float32]:
