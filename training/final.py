@@ -6,9 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from inference.classifier import softmax
+from inference.classifier import sigmoid, softmax
 from training.calibration import Unseen
 from training.checkpoint import Checkpoint
 from training.metrics import targets
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from training.data import Row
@@ -38,8 +37,10 @@ def learn_all(
     """
     Go on from a chosen checkpoint with all rows, those that chose it too, for the run's `final_epochs`.
 
-    It costs a part of what learning anew from all rows would, and is as good (docs/training.md). Where labels are soft,
-    what the chosen model says of a row is a part of its label, as in the epochs before (see `training.goals`).
+    It costs a part of what learning anew from all rows would, and is as good (docs/training.md). On rows that it has
+    learnt the model follows itself, so that nothing of them is forgotten and nothing is learnt too well (Li and Hoiem
+    2016, arXiv:1606.09282). Those that are new have their labels or, where labels are soft, the model's own word in the
+    share that it had in the last epoch (see `training.goals`).
 
     Args:
         chosen: Folder of the checkpoint, with the record of its run.
@@ -62,7 +63,8 @@ def learn_all(
     model = Checkpoint.load(str(chosen))
     logits = model.logits([row.text for row in rows])
     share = config.self_distillation or config.soft_labels or 0.0
-    labels = targets(rows, model.labels).astype(np.float32)
+    goals = (sigmoid if config.multi_label else softmax)(logits)
+    goals[len(train) :] = share * goals[len(train) :] + (1 - share) * targets(dev, model.labels)
     gentle = replace(
         config,
         epochs=config.final_epochs,
@@ -76,7 +78,7 @@ def learn_all(
         [],
         work,
         start=chosen,
-        soft=(1 - share) * labels + share * softmax(logits) if share else None,
+        soft=goals,
         teacher=teacher,
         resume=resume and (work / RUN_FILE).is_file(),
     )
