@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from inference.classifier import sigmoid, softmax
 from training.calibration import Unseen
 from training.checkpoint import Checkpoint
+from training.data import label_names
 from training.metrics import targets
 from training.settings import LEAST_RATE, TrainConfig
 from training.train import RUN_FILE, fine_tune, is_first_process, note, read_run
@@ -60,11 +61,10 @@ def learn_all(
     rows = [*train, *dev]
     if is_first_process():
         print(f"learning from all {len(rows)} rows in the end, those that chose the epoch too", file=sys.stderr)
-    model = Checkpoint.load(str(chosen))
-    logits = model.logits([row.text for row in rows])
+    logits = Checkpoint.load(str(chosen)).logits([row.text for row in rows])
     share = config.self_distillation or config.soft_labels or 0.0
     goals = (sigmoid if config.multi_label else softmax)(logits)
-    goals[len(train) :] = share * goals[len(train) :] + (1 - share) * targets(dev, model.labels)
+    goals[len(train) :] = share * goals[len(train) :] + (1 - share) * targets(dev, label_names(train))
     gentle = replace(
         config,
         epochs=config.final_epochs,

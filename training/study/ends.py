@@ -208,7 +208,7 @@ def weights_hash(model: Any) -> str:
 
 
 def _trainable(rows: list[Row], config: TrainConfig) -> list[Row]:
-    """Return the rows of a file that training learns from, the others having been kept to choose the epoch by."""
+    """Return the rows of a file that training learns from in every epoch, the others having chosen one first."""
     return split(rows, share=config.dev_share, seed=config.seed)[0]
 
 
