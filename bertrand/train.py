@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "epochs": (int, "chosen by the number of rows"),
-        "final_epochs": (int, "1, with more than 20,000 rows or a --dev 0"),
+        "final_epochs": (int, "chosen by the number of rows; with more than 5,000, or a --dev, 0"),
         "min_precision": (float, "every text gets one"),
     }
     for name, text in texts.items():

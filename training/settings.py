@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 DEFAULT_BASE = "minilm"
 LEAST_RATE = 1e-9  # of learning
 NO_BASE = "none"  # pretraining from scratch
+SOME_ROWS = 5_000  # up to so many, a tenth more of them is a gain that can be measured
 MANY_ROWS = 20_000  # with more of them, time is better spent on other rows than twice on one
 CHOICES = {
     "pooling": ("mean", "first"),
@@ -73,7 +74,8 @@ class TrainConfig:
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
         - self_distillation: 0.5 where labels are soft, otherwise 0.
-        - final_epochs: 1, with more than 20,000 rows 0, and 0 where a fitted head is all that there is to learn.
+        - final_epochs: enough for 30 steps, but no more than `epochs`; with more than 5,000 rows 0, and 0 where a
+          fitted head is all that there is to learn.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
         """
@@ -81,14 +83,17 @@ class TrainConfig:
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"
+        epochs = self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows))
+        worth_all = rows <= SOME_ROWS and not fitted
+        final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
         return replace(
             self,
-            epochs=self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows)),
+            epochs=epochs,
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
             soft_labels=soft_labels,
             self_distillation=own,
-            final_epochs=(0 if many or fitted else 1) if self.final_epochs is None else self.final_epochs,
+            final_epochs=final_epochs if self.final_epochs is None else self.final_epochs,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
 
