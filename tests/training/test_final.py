@@ -101,7 +101,7 @@ def test_development_figures_and_calibration_are_of_before(model_folder, sentenc
     for told in (page, card):
         assert "They are of the model before it learnt from these rows too." in told
         assert "and all 96 to learn from in the end" in told
-    assert "From there the model learnt from all rows, 3 epochs at no more than 0.0015." in page
+    assert "From there the model learnt from all rows for 3 epochs, at a learning rate of at most 0.0015." in page
 
 
 def test_rows_of_a_development_file_are_never_learnt(tmp_path, tiny_base, sentences):
