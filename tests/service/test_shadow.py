@@ -286,7 +286,7 @@ def test_the_candidate_is_not_waited_for_at_the_end(model_folder):
 
 def test_long_texts_are_read_as_far_as_the_answer_was(model_folder):
     """A candidate that reads only the start of what was read whole would differ for that alone."""
-    text = "money back " * 12 + "where to login password account " * 6
+    text = "money back " * 15 + "where to login password account " * 6
     with worker(model_folder, model_folder) as at:
         (whole,) = at.ask(text, truncate="windows")
         (start,) = at.ask(text)
