@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import numpy as np
 import orjson
+import psutil
 import pytest
 
 from inference import Classifier
@@ -83,8 +84,12 @@ def metric(url, line):
 
 
 def workers_of(process):
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(pid) for pid in children if "_bentoml_impl" in Path(f"/proc/{pid}/cmdline").read_text()]
+    found = []
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # one that was killed may go while we look
+            if "_bentoml_impl" in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def test_a_new_model_is_taken_up_without_a_failed_request(current, model_folder, other_model):
