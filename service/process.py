@@ -19,6 +19,7 @@ import httptools
 import psutil
 import uvicorn
 from bentoml._internal.utils import circus as manager
+from circus.client import make_json
 from circus.sighandler import SysHandler
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -317,8 +318,21 @@ def lead_workers() -> None:
         send(ENDING)
         handler.quit()
 
+    def quit_when_free(handler: SysHandler) -> None:
+        # While it replaces a worker that has died, Circus drops every other command, and with it the signal to end.
+        arbiter, loop = handler.controller.arbiter, handler.controller.loop
+
+        def ask() -> None:
+            if arbiter._exclusive_running_command is None:
+                handler.controller.dispatch((None, make_json("quit")))
+            else:
+                loop.call_later(0.05, ask)
+
+        loop.add_callback_from_signal(ask)
+
     SysHandler.SIGNALS = [number for number in SysHandler.SIGNALS if number != signal.SIGHUP]
     SysHandler.handle_term = end
+    SysHandler.quit = quit_when_free
     manager.Arbiter = Arbiter  # type: ignore[misc]
     signal.signal(signal.SIGHUP, lambda number, _: send(number))
 

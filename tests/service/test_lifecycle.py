@@ -222,6 +222,18 @@ def test_a_killed_worker_comes_back_and_the_others_go_on(model_folder):
     assert all("RemoteProtocolError" in failure or "ReadError" in failure for failure in load.failures)
 
 
+def test_a_server_ends_when_it_is_told_to_while_it_replaces_a_worker(model_folder):
+    with running(model_folder, "--workers", "2") as (_, process):
+        until(lambda: len(workers_of(process)) == 2)
+        victim = workers_of(process)[0]
+        os.kill(victim, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while psutil.pid_exists(victim):  # once it is gone, its end is being dealt with, for a moment
+            assert time.monotonic() < deadline
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
 def test_more_than_the_queue_holds_is_refused_and_told_when_to_come_back(model_folder):
     with running(model_folder, BERTRAND_MAX_QUEUE_TOKENS="50") as (url, _):
         with Load(url, callers=12, texts=[f"{TEXT} {i}" for i in range(200)]) as load:
