@@ -63,9 +63,11 @@ def test_the_rows_that_chose_the_epoch_are_learnt_and_no_other_is_forgotten(tmp_
     assert before.rows == dev
     said = Checkpoint.load(str(chosen)).logits([row.text for row in dev])
     np.testing.assert_allclose(before.logits, said, atol=1e-5)
-    wrong = [Row(row.text, (names[names.index(row.labels[0]) - 1],)) for row in dev]
-    misled, _ = learn_all(chosen, train, wrong, tmp_path / "misled")
+    forged = [[Row(row.text, (names[names.index(row.labels[0]) - 1],)) for row in part] for part in (train, dev)]
+    misled, _ = learn_all(chosen, train, forged[1], tmp_path / "misled")
     assert loss(made, dev) < loss(chosen, dev) < loss(misled, dev)
+    unmoved, _ = learn_all(chosen, forged[0], dev, tmp_path / "unmoved")
+    assert loss(unmoved, dev) == loss(made, dev)  # on old rows it follows itself, whatever their labels
     assert loss(made, train) < loss(chosen, train)
     first, whole = read_run(chosen), read_run(made)
     assert whole == first | {"final": {"epochs": 3, "learning_rate": 5e-4, "rows": len(rows)}}
