@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from inference import treebank
 from inference.errors import ArtifactError, TextError
 from inference.words import Words
 
@@ -105,6 +106,7 @@ class Encoder:
         self.pad_id = pad_id
         self._tokenizer = tokenizer
         self._words = Words.of(tokenizer)
+        _, self._undone = treebank.steps(tokenizer)
         self.special_count = tokenizer.num_special_tokens_to_add(is_pair=False)  # of every text
 
     @classmethod
@@ -171,7 +173,7 @@ class Encoder:
         rest = encoding.overflowing
 
         def window(encoding: Any, *, truncated: bool = False, rest: tuple[Encoded, ...] = ()) -> Encoded:
-            places = partial(_places, text, encoding) if offsets else None
+            places = partial(_places, text, encoding, undone=self._undone) if offsets else None
             return Encoded(text, np.array(encoding.ids, dtype=np.int64), places, truncated=truncated, rest=rest)
 
         return window(encoding, truncated=len(rest) >= max_windows, rest=tuple(map(window, rest[: max_windows - 1])))
@@ -198,8 +200,10 @@ class Encoder:
 _EMPTY = TextError("text_empty", "the text is empty or blank; send at least one visible character")
 
 
-def _places(text: str, encoding: Any) -> list[Place]:
+def _places(text: str, encoding: Any, *, undone: bool) -> list[Place]:
     offsets = encoding.offsets if text.isascii() else _with_marks(text, encoding.offsets)
+    if undone:
+        offsets = treebank.whole_marks(text, offsets)
     return [
         (name, start, end, bool(special))
         for name, (start, end), special in zip(encoding.tokens, offsets, encoding.special_tokens_mask, strict=True)

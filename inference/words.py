@@ -7,8 +7,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from inference import treebank
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,10 +51,14 @@ class Words:
     A text takes a quarter of the time of tokenizing it. Thread-safe.
     """
 
-    def __init__(self, tokenizer: Tokenizer, before: list[int], after: list[int], *, lowercase: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, before: list[int], after: list[int], *, lowercase: bool, undone: bool
+    ) -> None:
         model = tokenizer.model
-        names = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values()]
-        self._names = re.compile("|".join(names) or r"(?!)")
+        # Special tokens, and what the tokenizer is to write in another way.
+        others = [re.escape(token.content) for token in tokenizer.get_added_tokens_decoder().values()]
+        others += [pattern for pattern, _ in (treebank.MARKS if undone else ())]
+        self._others = re.compile("|".join(others) or r"(?!)")
         self._name_of = tokenizer.id_to_token
         self._before = before  # ids of the special tokens in front of every text
         self._after = after
@@ -64,12 +69,10 @@ class Words:
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Words | None:
         """Return the words of a tokenizer; None where it is not BERT's and may split texts in another way."""
-        normalizer = tokenizer.normalizer
-        if not (
-            isinstance(normalizer, BertNormalizer)
-            and isinstance(tokenizer.pre_tokenizer, BertPreTokenizer)
-            and isinstance(tokenizer.model, WordPiece)
-        ):
+        if not (isinstance(tokenizer.pre_tokenizer, BertPreTokenizer) and isinstance(tokenizer.model, WordPiece)):
+            return None
+        steps, undone = treebank.steps(tokenizer)
+        if [step["type"] for step in steps] != ["BertNormalizer"]:
             return None
         # Special tokens are looked for as they are written, before anything else is done to a text.
         if not all(token.special and not token.normalized for token in tokenizer.get_added_tokens_decoder().values()):
@@ -78,7 +81,9 @@ class Words:
         if sample.special_tokens_mask.count(0) != 1:
             return None
         place = sample.special_tokens_mask.index(0)
-        return cls(tokenizer, sample.ids[:place], sample.ids[place + 1 :], lowercase=normalizer.lowercase)
+        return cls(
+            tokenizer, sample.ids[:place], sample.ids[place + 1 :], lowercase=steps[0]["lowercase"], undone=undone
+        )
 
     def plain(self, text: str) -> str | None:
         """Return a text as its words are looked up, character for character; None for the tokenizer's own work."""
@@ -86,7 +91,7 @@ class Words:
             return None
         if not text.isprintable():
             text = text.translate(_BLANKS)
-        if not text.isprintable() or self._names.search(text):
+        if not text.isprintable() or self._others.search(text):
             return None
         return text.lower() if self._lowercase else text
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
+from inference import treebank
 from training.errors import BaseModelError
 from training.settings import DEFAULT_BASE
 
@@ -52,9 +53,13 @@ def hub_id(base: str) -> str | None:
     return base if looks_like_one and not Path(base).exists() else None
 
 
-def token_counter(base: str) -> Callable[[list[str]], list[int]]:
+def token_counter(base: str, *, detokenize: str | None = None) -> Callable[[list[str]], list[int]]:
     """
     Return what counts the tokens of texts as a base model reads them, special tokens included.
+
+    Args:
+        base: Hub id, local folder, or the default base.
+        detokenize: As `load_tokenizer` takes it.
 
     Raises:
         BaseModelError: the base model cannot be had.
@@ -71,6 +76,8 @@ def token_counter(base: str) -> Callable[[list[str]], list[int]]:
         from transformers import AutoTokenizer
 
         tokenizer = fetch(AutoTokenizer.from_pretrained, base).backend_tokenizer
+    if detokenize == "treebank":
+        treebank.undo(tokenizer)
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from inference import treebank
 from inference.classifier import sigmoid, softmax
 from training.base import fetch, load_config, longest_input
 from training.calibration import Calibration
@@ -131,9 +132,13 @@ class Checkpoint:
         tokenizer.save(str(path))
 
 
-def load_tokenizer(source: str) -> Any:
+def load_tokenizer(source: str, *, detokenize: str | None = None) -> Any:
     """
     Load the tokenizer of a base model or checkpoint in the form that serving reads.
+
+    Args:
+        source: Folder or hub id.
+        detokenize: "treebank" makes it read sentences split as in the Penn Treebank as people write them.
 
     Raises:
         BaseModelError: it cannot be had, or has no such form, or no padding token.
@@ -143,4 +148,6 @@ def load_tokenizer(source: str) -> Any:
     tokenizer = fetch(AutoTokenizer.from_pretrained, source, use_fast=True)
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise BaseModelError(f"{source}: its tokenizer has no tokenizer.json with a padding token; serving needs one")
+    if detokenize == "treebank":
+        treebank.undo(tokenizer.backend_tokenizer)
     return tokenizer

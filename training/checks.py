@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inference import treebank
 from training import label_noise
 from training.copies import fold
 from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
@@ -31,6 +32,7 @@ SHOWN = 5  # examples of a finding
 FEW_ROWS = 5  # of a label, with fewer of which neither learning nor measuring it says much
 IMBALANCE = 20.0  # rows of the most frequent label over those of the rarest
 SMALLEST_FILE = 20  # rows from which labels can look like ids
+SPLIT_SHARE = 0.01  # of the rows, from which on a file is one of the Penn Treebank's kind
 EXCERPT = 80  # characters of a text that is shown
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
@@ -180,6 +182,7 @@ def check(
         _imbalance(table),
         _too_long(table, tokens, max_tokens),
         _encoding(table),
+        _treebank(table),
         _copies(groups, spelling),
     )
     return Checked(table, tokens, special, sorted(findings, key=lambda finding: LEVELS.index(finding.level)))
@@ -377,6 +380,22 @@ def _encoding(table: Table) -> Iterator[Finding]:
     if odd := [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if _misread(row.text)]:
         message = f"{_rows(len(odd))} with signs of a wrong decoding, such as Ã© for é or U+FFFD; read the source anew"
         yield Finding("encoding", "warning", len(odd), message, _some(odd))
+
+
+def _treebank(table: Table) -> Iterator[Finding]:
+    if split := treebank_rows(table):
+        message = (
+            f"{_rows(len(split))} with words split as in the Penn Treebank, such as do n't and -LRB-: training reads "
+            "them as people write them, but for --detokenize none"
+        )
+        examples = (f"{place}: {_excerpt(row.text)}" for place, row in split)
+        yield Finding("treebank", "note", len(split), message, _some(examples))
+
+
+def treebank_rows(table: Table) -> list[tuple[str, Row]]:
+    """Return the rows that are split as in the Penn Treebank, with their places; none where they are next to none."""
+    split = [(place, row) for place, row in table.rows if treebank.is_split(row.text)]
+    return split if len(split) >= SPLIT_SHARE * len(table.rows) else []
 
 
 def _misread(text: str) -> bool:

@@ -14,7 +14,7 @@ from inference.classifier import Classifier
 from inference.encoder import Encoded
 from inference.errors import ArtifactError, InputError
 from training.base import quiet_transformers, reading_length, token_counter
-from training.checks import Table, check, check_labels, clean
+from training.checks import Table, check, check_labels, clean, treebank_rows
 from training.copies import fold
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
 from training.errors import DataError
@@ -79,6 +79,7 @@ def train(
             )
         config = replace(config, final_epochs=0)
     rows = _divided(config, data, dev=dev, test=test, spare=bool(search or config.teacher))
+    config = _reading(config, rows.table)
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
@@ -90,6 +91,12 @@ def train(
     check_layers(config, load_config(config.base))
     if is_first_process():
         _tell_limit(config)
+        if config.detokenize == "treebank":
+            print(
+                "words split as in the Penn Treebank, such as do n't, are read as people write them, now and whenever "
+                "the model is asked; --detokenize none leaves them",
+                file=sys.stderr,
+            )
     checked = _check(config, rows.table, rows.test_table, rows.dev_table)
     for finding in checked.findings:
         if finding.level == "error":
@@ -372,6 +379,7 @@ def check_data(
     if cleaned:
         _check_writable(cleaned)
     table = _read(config, data)
+    config = _reading(config, table)
     other = _read(config, against) if against else None
     _tell_limit(config)
     checked = _check(config, table, other)
@@ -379,7 +387,7 @@ def check_data(
         quiet_transformers()
         from training.vectors import layered_vectors
 
-        vectors = partial(layered_vectors, config.base, max_tokens=config.max_tokens)
+        vectors = partial(layered_vectors, config.base, max_tokens=config.max_tokens, detokenize=config.detokenize)
         checked = check_labels(checked, vectors, multi_label=config.multi_label)
     if not cleaned:
         return checked, None
@@ -451,9 +459,17 @@ def _check_writable(path: Path) -> None:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(WRITERS)}")
 
 
+def _reading(config: TrainConfig, table: Table) -> TrainConfig:
+    """Return the settings with a way to read the rows, where nobody has chosen one."""
+    if config.detokenize:
+        return config
+    return replace(config, detokenize="treebank" if treebank_rows(table) else "none")
+
+
 def _check(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
     max_tokens = min(config.max_tokens, reading_length(config.base))
-    return check(table, against, dev=dev, count_tokens=token_counter(config.base), max_tokens=max_tokens)
+    count_tokens = token_counter(config.base, detokenize=config.detokenize)
+    return check(table, against, dev=dev, count_tokens=count_tokens, max_tokens=max_tokens)
 
 
 def _tell_limit(config: TrainConfig) -> None:

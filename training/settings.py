@@ -16,6 +16,7 @@ CHOICES = {
     "init": ("pretrained", "types", "random"),
     "head_start": ("random", "fitted"),
     "freeze": ("none", "embeddings", "encoder", None),
+    "detokenize": ("none", "treebank", None),
     "few_examples": ("auto", "off"),
     "class_weights": ("none", "balanced"),
 }
@@ -35,6 +36,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     batch_size: int = 32  # sentences an optimiser step
     max_tokens: int = 128  # longer sentences are cut; serving reads this value back
+    detokenize: str | None = None  # treebank: "do n't" is read as "don't"; None: where rows are split so
     seed: int = 0
     dev_share: float = 0.1  # of the training rows, where no development file is given
     final_epochs: int | None = None  # over all rows in the end, the development rows too; None: see `for_rows`

@@ -49,8 +49,10 @@ def soft_labels(config: TrainConfig, rows: Sequence[Row]) -> NDArray[np.float32]
     soft = truth.astype(np.float32)
     if known.sum() < 2:
         return soft
-    vectors = sentence_vectors(config.base, [row.text for row in rows], max_tokens=config.max_tokens)[judged]
-    said = out_of_fold(truth[judged][:, known], fold_of[judged], vectors)
+    vectors = sentence_vectors(
+        config.base, [row.text for row in rows], max_tokens=config.max_tokens, detokenize=config.detokenize
+    )
+    said = out_of_fold(truth[judged][:, known], fold_of[judged], vectors[judged])
     scores = log_softmax(np.log(said.clip(1e-9)), axis=1).astype(np.float32)
     scores /= fit_temperature(scores, truth[judged][:, known])
     soft[np.ix_(judged, known)] = (1 - share) * soft[np.ix_(judged, known)] + share * softmax(scores, axis=1)

@@ -96,7 +96,7 @@ def fine_tune(
     config = (replace(config, soft_labels=0.0) if soft is None else config).for_rows(len(train))
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     check_layers(config, base)
-    tokenizer = load_tokenizer(config.base)
+    tokenizer = load_tokenizer(config.base, detokenize=config.detokenize)
 
     run = {"config": asdict(config), "train_rows": fingerprint(train), "dev_rows": fingerprint(dev)}
     # Joins the other processes, if there are any.
@@ -151,7 +151,7 @@ def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] =
         BaseModelError: as `fine_tune`.
     """
     config = replace(config, soft_labels=0.0, self_distillation=0.0).for_rows(len(train))
-    base, tokenizer = load_config(config.base), load_tokenizer(config.base)
+    base, tokenizer = load_config(config.base), load_tokenizer(config.base, detokenize=config.detokenize)
     with tempfile.TemporaryDirectory() as folder:
         arguments = _arguments(config, Path(folder), choose=False, keep=False)
         trainer = _trainer(config, base, tokenizer, train, [], arguments, fit_head=config.fits_head)

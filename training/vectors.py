@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 BATCH_SIZE = 64
 
 
-def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDArray[np.float32]:
+def sentence_vectors(
+    base: str, texts: Sequence[str], *, max_tokens: int, detokenize: str | None = None
+) -> NDArray[np.float32]:
     """
     Return the mean of all token vectors of each text, scaled to length 1, in the order of the texts.
 
@@ -28,6 +30,7 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
         base: Hub id, local folder, or the default base.
         texts: Raw sentences.
         max_tokens: Longer sentences are cut.
+        detokenize: As `load_tokenizer` takes it.
 
     Returns:
         Shape (len(texts), hidden).
@@ -36,12 +39,14 @@ def sentence_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDA
         BaseModelError: the base model cannot be had or is of another family.
     """
     vectors = np.zeros((len(texts), load_config(base).hidden_size), dtype=np.float32)
-    for chosen, output, mask in _read(base, texts, max_tokens=max_tokens):
+    for chosen, output, mask in _read(base, texts, max_tokens=max_tokens, detokenize=detokenize):
         vectors[chosen] = _mean(output.last_hidden_state, mask)
     return _unit(vectors)
 
 
-def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDArray[np.float32]:
+def layered_vectors(
+    base: str, texts: Sequence[str], *, max_tokens: int, detokenize: str | None = None
+) -> NDArray[np.float32]:
     """
     Return what several layers say of each text, in the order of the texts: what a linear classifier tells most by.
 
@@ -55,6 +60,7 @@ def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDAr
         base: Hub id, local folder, or the default base.
         texts: Raw sentences, all that are to be compared.
         max_tokens: Longer sentences are cut.
+        detokenize: As `load_tokenizer` takes it.
 
     Returns:
         Shape (len(texts), 6 x hidden), each of length 1.
@@ -64,7 +70,9 @@ def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDAr
     """
     hidden = load_config(base).hidden_size
     vectors = np.zeros((len(texts), 6, hidden), dtype=np.float32)
-    for chosen, output, mask in _read(base, texts, max_tokens=max_tokens, output_hidden_states=True):
+    for chosen, output, mask in _read(
+        base, texts, max_tokens=max_tokens, detokenize=detokenize, output_hidden_states=True
+    ):
         states = output.hidden_states
         low, middle, high = states[0], states[len(states) // 2], states[-1]
         word = min(1, high.shape[1] - 1)  # a tokenizer without special tokens makes texts of one
@@ -77,14 +85,14 @@ def layered_vectors(base: str, texts: Sequence[str], *, max_tokens: int) -> NDAr
 
 
 def _read(
-    base: str, texts: Sequence[str], *, max_tokens: int, **options: bool
+    base: str, texts: Sequence[str], *, max_tokens: int, detokenize: str | None, **options: bool
 ) -> Iterator[tuple[list[int], Any, torch.Tensor]]:
     """Give batches of texts: their places, what the encoder says with `options`, and the mask, (batch, tokens, 1)."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModel
 
     config = load_config(base)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, detokenize=detokenize)
     tokenizer.model_max_length = min(max_tokens, longest_input(config))
     head = {} if family(config) == "distilbert" else {"add_pooling_layer": False}
     # Without a head, a checkpoint of ours is what its base was.

@@ -25,6 +25,7 @@ from training.data import Row, read_rows
 from training.errors import BaseModelError, DataError, GateError
 from training.folder import model_name
 from training.settings import TrainConfig
+from training.train import read_run
 from training.vectors import layered_vectors, sentence_vectors
 
 PROBES = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]
@@ -193,6 +194,30 @@ def test_every_family_trains_from_a_base_and_from_a_checkpoint(tmp_path, family,
 
     assert first.gates["parity"]["passed"]
     assert again.gates["parity"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("family", "detokenize"), [("bert", None), ("roberta", None), ("bert", "none")], ids=["bert", "roberta", "left"]
+)
+def test_rows_split_as_in_the_treebank_teach_a_model_that_reads_natural_ones(
+    tmp_path, sentences, capsys, family, detokenize
+):
+    """Who trains on a corpus of split words is asked later by people who split none."""
+    rows = [(f"{row.text} , i do n't -LRB- please -RRB- .", row.labels[0]) for row in read_rows(sentences)]
+    base = make_base(tmp_path / "base", family)
+    config = TrainConfig(base=str(base), epochs=1, pooling="first", detokenize=detokenize)
+    split, natural = "my order , i do n't -LRB- late -RRB- .", "my order, i don't (late)."
+
+    pipeline.train(config, write_csv(tmp_path / "data.csv", rows), out=tmp_path / "out")
+
+    undone = detokenize is None
+    assert ("Penn Treebank" in capsys.readouterr().err) == undone
+    assert read_run(tmp_path / "out" / "checkpoint")["config"]["detokenize"] == ("treebank" if undone else "none")
+    for precision in ("fp32", "int8"):
+        one, other = Classifier.load(tmp_path / "out", precision=precision).logits([split, natural])
+        assert np.array_equal(one, other) == undone
+    one, other = outside(tmp_path / "out", "no", split, natural).stdout.splitlines()
+    assert (one == other) == undone
 
 
 def test_a_checkpoint_of_ours_gives_vectors_as_any_base_does(model_folder):
