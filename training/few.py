@@ -6,7 +6,6 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from itertools import compress
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from training.checkpoint import Checkpoint
 from training.copies import fold
 from training.data import Row, label_names
 from training.folds import deal
-from training.metrics import accuracy_change, targets
+from training.metrics import accuracy_lead, targets
 from training.train import fine_tune, note
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
         ways.append(folds.judge(way, work, resume=resume))
         # Fine-tuning gains more from the rows that a fold withheld: only what is more than chance speaks against it.
-        ahead, error = _lead(best.right, ways[-1].right)
+        ahead, error = accuracy_lead(ways[-1].right, best.right)
         lead = {"lead": {"over_tuned": ahead, "standard_error": error, "of": best.way.name}}
         best = best if ahead > error else ways[-1]
     checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
@@ -102,12 +101,6 @@ class _Judged:
     def accuracy(self) -> float:
         """Share of the rows that are right."""
         return float(self.right.mean())
-
-
-def _lead(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return how much more accurate one way is than another on the same rows, and the standard error of that."""
-    change, low, high = accuracy_change(other, right)
-    return change, (high - low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 class _Folds:

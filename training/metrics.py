@@ -250,11 +250,23 @@ def accuracy_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tupl
         Accuracy of the other minus that of the one, and the ends of its 95 % confidence interval: Wald's for paired
         rows with half a row added to each cell (Agresti and Min 2005), so that no difference in few rows is no proof.
     """
+    change, center, error = _paired(before, after)
+    return change, center - 1.96 * error, center + 1.96 * error
+
+
+def accuracy_lead(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the accuracy of the other minus that of the one, as in `accuracy_change`, and its standard error."""
+    change, _, error = _paired(before, after)
+    return change, error
+
+
+def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Return the change of accuracy, the center of its interval and the standard error of that."""
     rows = len(before)
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
     center = (gained - lost) / (rows + 2)
-    half = 1.96 * math.sqrt(max(0.0, (gained + lost + 1) / (rows + 2) - center**2) / (rows + 2))
-    return (gained - lost) / rows, center - half, center + half
+    error = math.sqrt(max(0.0, (gained + lost + 1) / (rows + 2) - center**2) / (rows + 2))
+    return (gained - lost) / rows, center, error
 
 
 def decisions(

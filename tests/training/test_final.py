@@ -101,7 +101,7 @@ def test_development_figures_and_calibration_are_of_before(model_folder, sentenc
 
     page, card = ((model_folder / name).read_text() for name in ("report.html", "README.md"))
     for told in (page, card):
-        assert "They are of the model before it learnt from these rows too." in told
+        assert "They are of the PyTorch checkpoint before it learnt from these rows too." in told
         assert "and all 96 to learn from in the end" in told
     assert "From there the model learnt from all rows for 3 epochs, at a learning rate of at most 0.0015." in page
 

@@ -20,9 +20,10 @@ from tests.support import free_port, manifest_of, run_command, run_or_trace, wri
 from training import pipeline
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
-from training.few import _lead, fine_tune_few, name_rows
+from training.few import fine_tune_few, name_rows
 from training.goals import Goals
 from training.head import INVERSE_PENALTY, fit_head
+from training.metrics import accuracy_lead
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
@@ -262,7 +263,7 @@ def test_a_frozen_encoder_is_taken_where_more_than_chance_speaks_for_it(both, fr
     other = right.copy()
     other[both : both + frozen] = False
     other[both + frozen : both + frozen + tuned] = True
-    lead, error = _lead(right, other)
+    lead, error = accuracy_lead(other, right)
     assert lead == pytest.approx((frozen - tuned) / 100)
     assert (lead > error) is chosen
 
