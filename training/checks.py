@@ -32,7 +32,7 @@ SHOWN = 5  # examples of a finding
 FEW_ROWS = 5  # of a label, with fewer of which neither learning nor measuring it says much
 IMBALANCE = 20.0  # rows of the most frequent label over those of the rarest
 SMALLEST_FILE = 20  # rows from which labels can look like ids
-SPLIT_SHARE = 0.01  # of the rows, from which on a file is one of the Penn Treebank's kind
+SPLIT_ROWS, SPLIT_SHARE = 3, 0.01  # from which on a file is one of the Penn Treebank's kind
 EXCERPT = 80  # characters of a text that is shown
 
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
@@ -395,7 +395,7 @@ def _treebank(table: Table) -> Iterator[Finding]:
 def treebank_rows(table: Table) -> list[tuple[str, Row]]:
     """Return the rows that are split as in the Penn Treebank, with their places; none where they are next to none."""
     split = [(place, row) for place, row in table.rows if treebank.is_split(row.text)]
-    return split if len(split) >= SPLIT_SHARE * len(table.rows) else []
+    return split if len(split) >= max(SPLIT_ROWS, SPLIT_SHARE * len(table.rows)) else []
 
 
 def _misread(text: str) -> bool:

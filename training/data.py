@@ -135,7 +135,7 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
 
 def are_few(rows: Sequence[Row], config: TrainConfig) -> bool:
     """Say whether rows are too few to spare some for development, and of the kind that `training.few` learns from."""
-    asked = config.soft_labels or config.final_epochs
+    asked = config.soft_labels or config.final_epochs is not None
     suits = not config.multi_label and config.pooling == "mean" and config.init == "pretrained" and not asked
     return suits and config.few_examples == "auto" and len(rows) < FEW * len(label_names(rows))
 

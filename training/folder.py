@@ -53,9 +53,10 @@ def build(
         base_model: What the checkpoint was fine-tuned from, for the record.
         probe_texts: Real rows for the gates.
         labelled: Rows to measure the fp32 graph on, and what int8 changes, by name: `dev`, `test`.
-            What it says of the rows `dev`, which nothing was learnt from, calibrates it.
-        held_out: What models that had not learnt from rows say of them, by name: `dev` or `cross-validation`. It
-            calibrates a checkpoint that has; without either the checkpoint's calibration stays.
+            What it says of the rows `dev` calibrates it.
+        held_out: What models that had not learnt from rows say of them, by name: `dev` or `cross-validation`, where
+            the checkpoint has learnt from these. It is told and calibrates in place of what the graph says; without
+            any such rows the checkpoint's calibration stays.
         min_precision: Share of the answers that must be right, on those rows: texts that are less sure get no label.
         run: The record of the run that made the checkpoint, if it was ours.
 
@@ -103,7 +104,9 @@ def build(
             artifact.write_manifest(staging, **values)
             classifier = Classifier.load(staging, precision="fp32")
         calibration.write(staging / artifact.CHECKPOINT)
-        rows = [row for named in labelled.values() for row in named]
+        # Of rows that were learnt a model is surer, and no change of precision tells: they prove least.
+        unlearnt = [row for name, named in labelled.items() if name not in (held_out or {}) for row in named]
+        rows = unlearnt or [row for named in labelled.values() for row in named]
         int8_outcomes, offered = _judge_int8(
             classifier, staging, rows or [Row(text, ()) for text in probe_texts], labelled=bool(rows)
         )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,17 +31,25 @@ class Goals:
         share: Of a label in the last epoch; grows by equal steps from 0 in the second one, since a model
             that has only begun to learn has nothing to say. As it grows, `soft` makes room.
         epochs: How many there will be.
+        towards: Makes goals of what the model says: see `training.objective.Objective`.
     """
 
     def __init__(
-        self, truth: NDArray[np.bool_], soft: NDArray[np.float32] | None, *, share: float, epochs: int
+        self,
+        truth: NDArray[np.bool_],
+        soft: NDArray[np.float32] | None,
+        *,
+        share: float,
+        epochs: int,
+        towards: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         self.truth = torch.from_numpy(truth.astype(np.float32))
         self.soft = self.truth if soft is None else torch.from_numpy(soft)
         self.share = share
         self.epochs = epochs
+        self.towards = towards
         self.epoch = 0
-        self.said = torch.zeros_like(self.truth)  # in the epoch before
+        self.said = torch.zeros_like(self.truth)  # in the epoch before, as goals
         self._saying = torch.zeros_like(self.truth)
         self._times = torch.zeros(len(truth), 1)
 
@@ -72,7 +81,7 @@ class Goals:
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(self._saying)
             torch.distributed.all_reduce(self._times)
-        self.said = self._saying / self._times
+        self.said = self.towards(self._saying / self._times)
         self._saying = torch.zeros_like(self.truth)
         self._times = torch.zeros_like(self._times)
 

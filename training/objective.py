@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from training.settings import TrainConfig
+
 TEACHER_TEMPERATURE = 2.0  # softens both sides, so that a teacher's small probabilities are learnt from too
 TEACHER_SHARE = 0.7  # of the loss, where there is a teacher; the rest is the labels'
 
@@ -25,23 +27,21 @@ class Objective:
     weights: torch.Tensor | None = None  # of each label, shape (labels,)
 
     @classmethod
-    def of(cls, truth: NDArray[np.bool_], *, multi_label: bool, consistency: float, balanced: bool) -> Objective:
+    def of(cls, truth: NDArray[np.bool_], config: TrainConfig) -> Objective:
         """
-        Make the loss for rows of which `truth` says which has which label, shape (rows, labels).
+        Make the loss of a run for rows of which `truth` says which has which label, shape (rows, labels).
 
         Args:
             truth: Every label has a row.
-            multi_label: A row may have several labels, or none.
-            consistency: Weight of the distance of two passes over a row.
-            balanced: Every label weighs the same, however rare.
+            config: The settings of the run, as `TrainConfig.for_rows` completes them.
         """
         counts = torch.from_numpy(truth.sum(axis=0)).float()
         rows, labels = truth.shape
         weights = None
-        if balanced:
+        if config.class_weights == "balanced":
             # Of several labels a row, as if each were on half of the rows.
-            weights = (rows - counts) / counts if multi_label else rows / (labels * counts)
-        return cls(multi_label, consistency, weights)
+            weights = (rows - counts) / counts if config.multi_label else rows / (labels * counts)
+        return cls(config.multi_label, config.consistency or 0.0, weights)
 
     def loss(self, logits: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:
         """
@@ -56,6 +56,19 @@ class Objective:
         if self.multi_label:
             return functional.binary_cross_entropy_with_logits(logits, goals, pos_weight=weights)
         return functional.cross_entropy(logits, goals, weight=weights)
+
+    def towards(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """
+        Return the goals under which the loss is least where a model says `probabilities`, shape (rows, labels).
+
+        Weights are in those already, if a model that learnt with them said them: as goals they would be weighted twice.
+        """
+        if self.weights is None:
+            return probabilities
+        if self.multi_label:
+            return probabilities / (probabilities + self.weights * (1 - probabilities))
+        unweighted = probabilities / self.weights
+        return unweighted / unweighted.sum(dim=-1, keepdim=True)
 
     def distance(self, logits: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
         """

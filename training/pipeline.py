@@ -13,7 +13,7 @@ from inference import artifact
 from inference.classifier import Classifier
 from inference.encoder import Encoded
 from inference.errors import ArtifactError, InputError
-from training.base import quiet_transformers, reading_length, token_counter
+from training.base import detokenizes, quiet_transformers, reading_length, token_counter
 from training.checks import Table, check, check_labels, clean, treebank_rows
 from training.copies import fold
 from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
@@ -79,7 +79,6 @@ def train(
             )
         config = replace(config, final_epochs=0)
     rows = _divided(config, data, dev=dev, test=test, spare=bool(search or config.teacher))
-    config = _reading(config, rows.table)
 
     # Heavy imports wait until the data is known to be good.
     from training.base import load_config
@@ -89,6 +88,7 @@ def train(
 
     quiet_transformers()
     check_layers(config, load_config(config.base))
+    config = _reading(config, rows.table)
     if is_first_process():
         _tell_limit(config)
         if config.detokenize == "treebank":
@@ -200,7 +200,8 @@ def _learn(
         best = fine_tune(config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
     if not all_learnt:
         return best, {}
-    best, before = learn_all(best, rows.train, rows.dev, work / "final", teacher=all_teacher, resume=resume)
+    # Beside what it goes on from, of which a search may find a better one.
+    best, before = learn_all(best, rows.train, rows.dev, best.parent / "final", teacher=all_teacher, resume=resume)
     return best, {"dev": before}
 
 
@@ -463,7 +464,7 @@ def _reading(config: TrainConfig, table: Table) -> TrainConfig:
     """Return the settings with a way to read the rows, where nobody has chosen one."""
     if config.detokenize:
         return config
-    return replace(config, detokenize="treebank" if treebank_rows(table) else "none")
+    return replace(config, detokenize="treebank" if treebank_rows(table) or detokenizes(config.base) else "none")
 
 
 def _check(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:

@@ -119,8 +119,8 @@ def _suggest(trial: Any, config: TrainConfig) -> dict[str, Any]:
 
 def _forget(folder: Path) -> None:
     """Remove the weights of a trial, and keep what it scored."""
-    for state in folder.glob("checkpoint-*"):
-        shutil.rmtree(state)
+    for part in (*folder.glob("checkpoint-*"), *folder.glob("final")):
+        shutil.rmtree(part)
     for file in (folder / "best").iterdir():
         if file.name != RUN_FILE and file.is_file():
             file.unlink()

@@ -179,16 +179,12 @@ def _trainer(
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
     model = start_model(config, base, labels, start)
     truth = targets(train, labels)
-    objective = Objective.of(
-        truth,
-        multi_label=config.multi_label,
-        consistency=config.consistency or 0.0,
-        balanced=config.class_weights == "balanced",
-    )
+    objective = Objective.of(truth, config)
     data = _tokenized(train, truth, tokenizer, multi_label=config.multi_label)
     goals = None
     if soft is not None or config.self_distillation:
-        goals = Goals(truth, soft, share=config.self_distillation or 0.0, epochs=config.epochs or 1)
+        share, epochs = config.self_distillation or 0.0, config.epochs or 1
+        goals = Goals(truth, soft, share=share, epochs=epochs, towards=objective.towards)
         data = [item | {"row": i} for i, item in enumerate(data)]
     collate = transformers.DataCollatorWithPadding(tokenizer)
     if fit_head:

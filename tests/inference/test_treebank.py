@@ -27,6 +27,7 @@ LEFT_ALONE = [
     "I can not; a 'quoted' word's end",
     "C:\\new `code` n't",
     "don ' t, 10-LR, x-rb",
+    "thanks :) use .5 of it, open .env",
 ]
 
 
@@ -36,7 +37,7 @@ def tokenizer(request, tmp_path_factory):
     base = make_base(tmp_path_factory.mktemp("base"), request.param)
     plain = Tokenizer.from_file(str(base / "tokenizer.json"))
     undoing = Tokenizer.from_file(str(base / "tokenizer.json"))
-    treebank.undo(undoing)
+    treebank.set_undoing(undoing, undo=True)
     return plain, undoing
 
 
@@ -78,9 +79,18 @@ def test_undoing_twice_is_undoing_once_and_survives_the_file(tokenizer, tmp_path
     undoing.save(str(tmp_path / "tokenizer.json"))
     loaded = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
 
-    treebank.undo(loaded)
+    treebank.set_undoing(loaded, undo=True)
 
     assert loaded.to_str() == undoing.to_str()
+
+
+def test_what_undoes_can_be_made_to_leave_texts_as_they_are(tokenizer):
+    plain, undoing = tokenizer
+    left = Tokenizer.from_str(undoing.to_str())
+
+    for _ in range(2):
+        treebank.set_undoing(left, undo=False)
+        assert left.to_str() == plain.to_str()
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +98,7 @@ def encoder(tmp_path_factory):
     """Return the encoder of a BERT that undoes the splitting."""
     folder = make_base(tmp_path_factory.mktemp("base"), "bert")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    treebank.undo(tokenizer)
+    treebank.set_undoing(tokenizer, undo=True)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")
     tokenizer.save(str(folder / "tokenizer.json"))
     return Encoder.load(folder / "tokenizer.json", 32)

@@ -46,7 +46,7 @@ def test_nothing_is_found_in_good_rows(tmp_path):
         ([("wide " * 40, "a")], "too_long", 1),
         ([("the cafÃ© is closed", "a"), ("it\ufffds late", "b")], "encoding", 2),
         ([("", "a"), ("no label", "")], "bad_row", 2),
-        ([("it does n't", "a"), ("-LRB- so there", "b")], "treebank", 2),
+        ([("it does n't", "a"), ("-LRB- so there", "b"), ("a `` b ''", "a")], "treebank", 3),
         ([(f"more {i}", "a") for i in range(600)], "imbalance", 1),
         ([(f"row {i}", f"id-{i}") for i in range(70)], "label_id", 70),
     ],
@@ -60,10 +60,12 @@ def test_what_is_planted_is_found(tmp_path, planted, code, count):
     assert code == "imbalance" or findings[code].examples
 
 
-def test_one_row_of_many_makes_no_treebank(tmp_path):
-    rows = [(f"{text} {i}", label) for i in range(4) for text, label in good()]
+def test_a_row_of_few_or_few_of_many_make_no_treebank(tmp_path):
+    rows = [(f"{text} {i}", label) for i in range(7) for text, label in good()]
+    split = [("it does n't", "a"), ("-LRB- so there", "b"), ("a `` b ''", "a"), ("wo n't", "b")]
 
-    assert "treebank" not in found(tmp_path, [*rows, ("it does n't", "a")])
+    assert "treebank" not in found(tmp_path, [*rows, *split])
+    assert "treebank" not in found(tmp_path, [*good(), *split[:2]])
 
 
 def test_many_labels_of_few_rows_are_no_ids(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -11,12 +12,15 @@ import pytest
 from inference import InputError
 from inference.artifact import Artifact
 from tests.support import run_command
-from training import pipeline
+from training import final, pipeline
+from training.calibration import fit_temperature
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows, split
 from training.final import learn_all
+from training.goals import Goals
 from training.metrics import targets
 from training.settings import TrainConfig
+from training.soft_labels import soft_labels
 from training.train import fine_tune, read_run
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
@@ -90,9 +94,38 @@ def test_it_goes_on_from_the_chosen_model(tmp_path, tiny_base, sentences):
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
-def test_development_figures_and_calibration_are_of_before(model_folder, sentences):
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_rare_labels_that_weigh_more_do_not_take_over(tmp_path, tiny_base, sentences, multi_label):
+    """What the model says has their weight already; learnt with it once more, it would say little else."""
+    rows = [Row(row.text, ("rare" if i % 8 == 0 else "common",)) for i, row in enumerate(read_rows(sentences))]
+    train, dev = split(rows, share=0.2, seed=0)
+    config = TrainConfig(
+        base=str(tiny_base),
+        class_weights="balanced",
+        multi_label=multi_label,
+        final_epochs=6,
+        **TINY | {"epochs": 3, "learning_rate": 1e-3},
+    )
+    chosen = fine_tune(config, train, dev, tmp_path / "work")
+
+    made, _ = learn_all(chosen, train, dev, tmp_path / "work" / "final")
+
+    texts = [row.text for row in train]
+    before, after = (Checkpoint.load(str(folder)).score(texts)[:, 1].mean() for folder in (chosen, made))
+    assert after == pytest.approx(before, abs=0.1)
+
+
+def test_development_figures_and_calibration_are_of_before(model_folder, sentences, tiny_base, tmp_path):
     """The finished model is surer of these rows than it may be of others."""
     manifest = Artifact.open(model_folder).manifest
+    train, dev = split(read_rows(sentences), share=0.1, seed=0)
+    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 12})  # of the model folder
+    before = Checkpoint.load(str(fine_tune(config, train, dev, tmp_path / "work", soft=soft_labels(config, train))))
+    finished = Checkpoint.load(str(model_folder / "checkpoint"))
+    truth = targets(dev, finished.labels)
+    fitted, other = (fit_temperature(one.logits([row.text for row in dev]), truth) for one in (before, finished))
+    assert manifest.temperature == pytest.approx(fitted, abs=1e-4)
+    assert manifest.temperature != pytest.approx(other, abs=1e-3)
     record = json.loads((model_folder / "checkpoint" / "train.json").read_text())
     assert record["final"]["rows"] == len(read_rows(sentences)) == 96
     (chosen,) = [epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"]]
@@ -129,6 +162,23 @@ def test_it_can_be_left_out(tmp_path, tiny_base, sentences):
     assert "final" not in json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
 
 
+def test_a_teacher_is_followed_row_by_row(tmp_path, tiny_base, sentences):
+    """What it says of the rows that are new is of these, and not of others."""
+    train, dev = split(read_rows(sentences), share=0.5, seed=0)
+    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 1, "learning_rate": 1e-3})
+    chosen = fine_tune(config, train, dev, tmp_path / "work")
+    right = targets([*train, *dev], label_names(train)).astype(np.float32)
+    wrong = right.copy()
+    wrong[len(train) :] = np.roll(wrong[len(train) :], 1, axis=1)
+
+    followed, misled = (
+        learn_all(chosen, train, dev, tmp_path / name, teacher=said)[0]
+        for name, said in (("followed", right), ("misled", wrong))
+    )
+
+    assert loss(followed, dev) < loss(misled, dev)
+
+
 @pytest.mark.parametrize("kind", ["several labels", "a teacher"])
 def test_hard_labels_and_those_of_a_teacher_are_learnt_to_the_end_too(
     tmp_path, tiny_base, sentences, model_folder, kind
@@ -138,16 +188,27 @@ def test_hard_labels_and_those_of_a_teacher_are_learnt_to_the_end_too(
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     assert record["final"]["rows"] == 96
     assert Artifact.open(tmp_path / "out").manifest.metrics["dev"]["rows"] == record["dev_rows"]["count"]
+    for page in ("report.html", "README.md"):
+        assert "the development rows, which the model had learnt by then" in (tmp_path / "out" / page).read_text()
 
 
-def test_a_run_killed_in_its_last_part_goes_on_there(tmp_path, tiny_base, sentences, monkeypatch, capsys):
+@pytest.mark.parametrize("within", [True, False], ids=["between two of its epochs", "at its end"])
+def test_a_run_killed_in_its_last_part_goes_on_there(tmp_path, tiny_base, sentences, monkeypatch, capsys, within):
     """Neither what chose the epoch is learnt anew, nor is a model of other weights made."""
-    from training import final
+    turn, turns = Goals.turn, itertools.count(1)
 
-    config = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 2})
+    def end_epoch(goals):
+        if next(turns) > 2 + 1:
+            raise KeyboardInterrupt
+        turn(goals)
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 2})
     pipeline.train(config, sentences, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(final, "note", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(*((Goals, "turn", end_epoch) if within else (final, "note", end)))
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(config, sentences, out=tmp_path / "out")
     capsys.readouterr()

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from inference import Classifier, InputError
 from inference.classifier import softmax
 from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
-from training import pipeline
+from training import final, pipeline
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
 from training.few import fine_tune_few, name_rows
@@ -64,11 +64,25 @@ def test_a_teacher_is_followed_best_by_its_own_probabilities(multi_label):
 def test_balanced_labels_weigh_the_same():
     """Nine rows of one label, all wrong, are as bad as one row of the other."""
     truth = np.array([[1, 0]] * 9 + [[0, 1]], dtype=bool)
-    objective = Objective.of(truth, multi_label=False, consistency=0.0, balanced=True)
+    objective = Objective.of(truth, TrainConfig(class_weights="balanced"))
     goals = torch.from_numpy(truth.argmax(axis=1))
     common_wrong = torch.tensor([[-5.0, 5.0]] * 10)
     rare_wrong = -common_wrong
     assert objective.loss(common_wrong, goals).item() == pytest.approx(objective.loss(rare_wrong, goals).item())
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_model_that_follows_what_it_says_stays_as_it_is(class_weights, multi_label):
+    """Weights of labels are in what a model says already, and must not pull it further."""
+    truth = np.array([[1, 0, 0]] * 6 + [[0, 1, 0]] * 3 + [[0, 0, 1]], dtype=bool)
+    objective = Objective.of(truth, TrainConfig(class_weights=class_weights, multi_label=multi_label))
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0]], requires_grad=True)
+    said = torch.sigmoid(logits) if multi_label else torch.softmax(logits, dim=1)
+
+    objective.loss(logits, objective.towards(said.detach())).backward()
+
+    np.testing.assert_allclose(logits.grad, 0, atol=1e-7)
 
 
 def test_the_fitted_head_is_logistic_regression():
@@ -189,7 +203,7 @@ def test_what_the_model_said_takes_the_place_of_soft_labels_and_then_of_a_part_o
     truth = np.array([[True, False], [False, True], [False, True]])
     soft = np.array([[0.7, 0.3], [0.0, 1.0], [0.1, 0.9]], dtype=np.float32)
     said = torch.tensor([[0.8, 0.2], [0.6, 0.4]])
-    goals = Goals(truth, soft, share=0.5, epochs=4)
+    goals = Goals(truth, soft, share=0.5, epochs=4, towards=Objective(multi_label=False, consistency=0.0).towards)
     learnt = []
     for epoch in range(4):
         goals.epoch = epoch
@@ -209,7 +223,9 @@ def test_what_the_model_said_takes_the_place_of_soft_labels_and_then_of_a_part_o
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_of_one_or_two_epochs_learns_soft_labels_alone(epochs):
     soft = np.array([[0.7, 0.3]], dtype=np.float32)
-    goals = Goals(soft > 0.5, soft, share=0.5, epochs=epochs)
+    goals = Goals(
+        soft > 0.5, soft, share=0.5, epochs=epochs, towards=Objective(multi_label=False, consistency=0.0).towards
+    )
     goals.epoch = epochs - 1
     np.testing.assert_array_equal(goals.of(torch.tensor([0])), soft)
 
@@ -266,6 +282,31 @@ def test_a_frozen_encoder_is_taken_where_more_than_chance_speaks_for_it(both, fr
     lead, error = accuracy_lead(other, right)
     assert lead == pytest.approx((frozen - tuned) / 100)
     assert (lead > error) is chosen
+
+
+def test_a_search_killed_in_its_last_part_may_find_a_better_trial(tmp_path, tiny_base, sentences, monkeypatch, capsys):
+    """What the other trial had begun to learn to the end is not gone on with."""
+
+    def end(*_, **__):
+        raise KeyboardInterrupt
+
+    config = TrainConfig(
+        base=str(tiny_base), epochs=1, learning_rate=3e-3, batch_size=16, max_tokens=32, dev_share=0.4, soft_labels=0.0
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(final, "note", end)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(1))
+    first = tmp_path / ".out.training" / "trial-0"
+    assert (first / "final").is_dir()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(final, "note", end)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(8), resume=True)
+    assert "best of 8 trials: trial-0" not in capsys.readouterr().err
+    assert not (first / "final").exists()
+    pipeline.train(config, sentences, out=tmp_path / "out", search=Search(8), resume=True)
 
 
 @pytest.mark.parametrize(

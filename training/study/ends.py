@@ -98,6 +98,7 @@ class Ends:
     def describe(self) -> dict[str, Any]:
         """Return, as JSON has it, what a page says of where the model came from."""
         installed = {"torch": torch.__version__, "transformers": transformers.__version__}
+        run = self.run or {}
         return {
             "base": self.config.base,
             "init": self.config.init,
@@ -106,7 +107,7 @@ class Ends:
             "pooling": self.config.pooling,
             "head_start": self.config.head_start,
             "recorded": self.run is not None,
-            "rows": (self.run or {}).get("train_rows", {}).get("count"),
+            "rows": run.get("final", {}).get("rows") or run.get("train_rows", {}).get("count"),
             "same_versions": (self.run or {}).get("versions") == installed,
             "layers": self.end.model.config.num_hidden_layers,
             "labels": len(self.end.labels),
@@ -140,10 +141,10 @@ class Ends:
             label_column=label_column if file else self.config.label_column,
             multi_label=self.multi_label,
         )
-        recorded = (self.run or {}).get("train_rows")
+        run = self.run or {}
         for learnt in (rows, _trainable(rows, self.config)):
-            if fingerprint(learnt) == recorded:
-                return learnt, True
+            if fingerprint(learnt) == run.get("train_rows"):
+                return rows if "final" in run else learnt, True
         if unknown := sorted({label for row in rows for label in row.labels} - set(self.end.labels)):
             if file is None:
                 return None

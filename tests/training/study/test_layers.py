@@ -60,6 +60,12 @@ def test_the_start_is_the_model_that_training_began_with(tiny_base, sentences, t
     assert max(drift(ends.start, ends.end.model).values()) < 1e-5
 
 
+def test_the_rows_learnt_from_are_all_where_those_that_chose_the_epoch_were_learnt_too(ends, sentences):
+    learnt, exact = ends.learnt_rows(sentences)
+    assert ends.describe()["rows"] == len(learnt) == len(read_rows(sentences))
+    assert exact
+
+
 def test_rolling_back_everything_gives_the_start_and_nothing_the_end_to_the_last_bit(ends, sentences):
     batches = Batches.of(read_rows(sentences), ends.end)
     everything = rolled_back(ends.start, ends.end.model, rollbacks(2)["everything"])
