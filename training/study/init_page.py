@@ -360,7 +360,8 @@ def _fairness_part(found: Mapping[str, Any]) -> Section:
             "long ones at nothing. The frozen start has a logistic regression whose penalty cross-validation chose "
             f"for every run among {joined([f'{c:g}' for c in STRENGTHS])} (C).",
             "Runs are those of `bertrand train` with --consistency 0 --soft-labels 0 --final-epochs 0 "
-            f"--detokenize none and batches of {found['batch_size']}: the lower layers learn more slowly (by 0.9 a layer), and "
+            f"--detokenize none and batches of {found['batch_size']}: the lower layers learn more slowly (by 0.9 a "
+            "layer), and "
             f"{FROZEN[found['freeze']]}.",
         ],
         [
