@@ -6,9 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-import transformers
 
 from inference.classifier import sigmoid, softmax
 from training.calibration import Unseen
@@ -23,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from training.data import Row
 
-PASSES = 4  # over each row, to ask the model about it
 GENTLE = 0.5  # peak of the learning rate, as a part of that before
 
 
@@ -66,11 +64,10 @@ def learn_all(
     rows = [*train, *dev]
     if is_first_process():
         print(f"learning from all {len(rows)} rows in the end, those that chose the epoch too", file=sys.stderr)
-    checkpoint = Checkpoint.load(str(chosen))
-    before = Unseen(dev, checkpoint.logits([row.text for row in dev]))
+    logits = Checkpoint.load(str(chosen)).logits([row.text for row in rows])
     share = config.self_distillation or config.soft_labels or 0.0
     truth = targets(rows, label_names(train))
-    said = _said(checkpoint, [row.text for row in rows], seed=config.seed)
+    said = (sigmoid if config.multi_label else softmax)(logits)
     goals = Objective.of(truth, config).towards(torch.from_numpy(said)).numpy()
     goals[len(train) :] = share * goals[len(train) :] + (1 - share) * truth[len(train) :]
     gentle = replace(
@@ -92,20 +89,4 @@ def learn_all(
     )
     if is_first_process():
         note(made, **run, final={"epochs": gentle.epochs, "learning_rate": gentle.learning_rate, "rows": len(rows)})
-    return made, before
-
-
-def _said(checkpoint: Checkpoint, texts: Sequence[str], *, seed: int) -> NDArray[np.float32]:
-    """
-    Return what a checkpoint says of texts while neurons are dropped, in the mean: probabilities, shape (texts, labels).
-
-    So it speaks while it learns, less surely than it does afterwards: learning to say with dropped neurons what it says
-    with all of them would make it surer.
-    """
-    scores = sigmoid if checkpoint.problem_type == "multi_label" else softmax
-    transformers.set_seed(seed)
-    checkpoint.model.train()
-    passes = [scores(checkpoint.logits(texts)) for _ in range(PASSES)]
-    checkpoint.model.eval()
-    mean: NDArray[np.float32] = np.mean(passes, axis=0)
-    return mean
+    return made, Unseen(dev, logits[len(train) :])

@@ -112,7 +112,7 @@ def test_rare_labels_that_weigh_more_do_not_take_over(tmp_path, tiny_base, sente
 
     texts = [row.text for row in train]
     before, after = (Checkpoint.load(str(folder)).score(texts)[:, 1].mean() for folder in (chosen, made))
-    assert after == pytest.approx(before, abs=0.1)
+    assert after < before + 0.1
 
 
 def test_development_figures_and_calibration_are_of_before(model_folder, sentences, tiny_base, tmp_path):
