@@ -465,8 +465,9 @@ def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentence
     )
     told = log.read_text()
     assert returncode == 0, told
-    assert told.count("epoch 1 of 12") == 1
-    assert json.loads((out / "checkpoint" / "train.json").read_text())["processes"] == 2
+    assert told.count("epoch 1 of 12") == told.count("learning from all 96 rows in the end") == 1
+    record = json.loads((out / "checkpoint" / "train.json").read_text())
+    assert (record["processes"], record["final"]["rows"]) == (2, 96)
     together, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
     assert together == pytest.approx(alone, abs=0.05)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "log"}
