@@ -220,6 +220,15 @@ def test_what_the_model_said_takes_the_place_of_soft_labels_and_then_of_a_part_o
     np.testing.assert_allclose(learnt[3], 0.5 * truth[[2, 0]] + 0.5 * before * 3 / 4, atol=1e-6)
 
 
+def test_what_the_model_said_by_weighed_labels_is_not_weighed_again():
+    objective = Objective(multi_label=False, consistency=0.0, weights=torch.tensor([1.0, 4.0]))
+    goals = Goals(np.array([[False, True]]), None, share=1.0, epochs=3, towards=objective.towards)
+    goals.hear(torch.tensor([0]), torch.tensor([[0.5, 0.5]]))
+    goals.turn()
+    goals.epoch = 2
+    np.testing.assert_allclose(goals.of(torch.tensor([0])), [[0.8, 0.2]])
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_of_one_or_two_epochs_learns_soft_labels_alone(epochs):
     soft = np.array([[0.7, 0.3]], dtype=np.float32)
