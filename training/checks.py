@@ -386,7 +386,7 @@ def _treebank(table: Table) -> Iterator[Finding]:
     if split := treebank_rows(table):
         message = (
             f"{_rows(len(split))} with words split as in the Penn Treebank, such as do n't and -LRB-: training reads "
-            "them as people write them, but for --detokenize none"
+            "them as people write them, unless it is given --detokenize none"
         )
         examples = (f"{place}: {_excerpt(row.text)}" for place, row in split)
         yield Finding("treebank", "note", len(split), message, _some(examples))
