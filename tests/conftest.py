@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.Temp
     out = tmp_path_factory.mktemp("models") / "tiny"
     config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
     train(config, sentences, test=sentences, out=out)
+    gc.freeze()  # every training looks through all objects for garbage, and most are those of what is loaded by now
     return out
 
 
