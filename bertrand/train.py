@@ -71,7 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "freeze": (str, "embeddings, where they are pretrained"),
         "detokenize": (str, "treebank, where one in a hundred sentences is split so"),
         "epochs": (int, "chosen by the number of rows"),
-        "final_epochs": (int, "chosen by the number of rows; with more than 5,000, or a --dev, 0"),
+        "final_epochs": (
+            int,
+            "chosen by the number of rows; with more than 5,000, several labels a sentence or a --dev 0",
+        ),
         "min_precision": (float, "every text gets one"),
     }
     for name, text in texts.items():

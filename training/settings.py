@@ -76,8 +76,8 @@ class TrainConfig:
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
         - self_distillation: 0.5 where labels are soft, otherwise 0.
-        - final_epochs: enough for 30 steps, but no more than `epochs`; with more than 5,000 rows 0, and 0 where a
-          fitted head is all that there is to learn.
+        - final_epochs: enough for 30 steps, but no more than `epochs`; with more than 5,000 rows 0, and 0 where a row
+          may have several labels, or where a fitted head is all that there is to learn.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
         """
@@ -86,7 +86,7 @@ class TrainConfig:
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"
         epochs = self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows))
-        worth_all = rows <= SOME_ROWS and not fitted
+        worth_all = rows <= SOME_ROWS and not fitted and not self.multi_label
         final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
         return replace(

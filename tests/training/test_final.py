@@ -44,7 +44,8 @@ def loss(checkpoint, rows):
         ({}, 5_001, 0),
         ({"final_epochs": 2}, 5_001, 2),
         ({"final_epochs": 0}, 100, 0),
-        ({"multi_label": True}, 1000, 1),
+        ({"multi_label": True}, 1000, 0),
+        ({"multi_label": True, "final_epochs": 1}, 1000, 1),
         ({"head_start": "fitted"}, 1000, 1),
         ({"head_start": "fitted", "freeze": "encoder"}, 1000, 0),
         ({"head_start": "random", "freeze": "encoder"}, 1000, 1),
@@ -183,7 +184,10 @@ def test_a_teacher_is_followed_row_by_row(tmp_path, tiny_base, sentences):
 def test_hard_labels_and_those_of_a_teacher_are_learnt_to_the_end_too(
     tmp_path, tiny_base, sentences, model_folder, kind
 ):
-    settings = {"several labels": {"multi_label": True}, "a teacher": {"teacher": str(model_folder)}}[kind]
+    settings = {
+        "several labels": {"multi_label": True, "final_epochs": 1},
+        "a teacher": {"teacher": str(model_folder)},
+    }[kind]
     pipeline.train(TrainConfig(base=str(tiny_base), **TINY, **settings), sentences, out=tmp_path / "out")
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     assert record["final"]["rows"] == 96
