@@ -30,7 +30,7 @@ test: setup browser containers ## run every test
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-use pytest-rest
 
 # What uses a model, or containers, waits more than it computes; most of the rest trains. Ray is there so that both take as long.
-WITH_A_MODEL := tests/service tests/containers $(filter-out %/test_ray.py,$(wildcard tests/scoring/test_*.py))
+WITH_A_MODEL := tests/inference tests/service tests/containers $(filter-out %/test_ray.py,$(wildcard tests/scoring/test_*.py))
 
 pytest-use:
 	$(BIN)/pytest $(WITH_A_MODEL)
