@@ -23,7 +23,7 @@ MARKS = (
 # Blanks around signs are nothing to BERT; to other tokenizers they are.
 _IN_QUOTES = r"(?<=``) | (?='')"
 _AT_SIGNS = r"(?i:(?<=[(\[{]) | (?=(?:[)\]},.;?!%]|'(?:s|m|d|ll|re|ve))(?!\S)))"
-# Models have these in their tokenizer.json and are known by them: better ones would be a second list, not another first.
+# Models have these in their tokenizer.json and are known by them: better ones would be a list besides.
 RULES = ((_IN_QUOTES, ""), *MARKS, (_AT_SIGNS, ""))
 _SIGNS = re.compile(r"\w n't\b|-[LR][RSC]B-|(?<!\S)`` [^`]+ ''(?!\S)", re.IGNORECASE)  # what nobody writes by hand
 _WHOLE = re.compile(r"(?:-[LR][RSC]B-|``|'')\Z", re.IGNORECASE)  # marks that become one character
