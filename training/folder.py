@@ -68,13 +68,7 @@ def build(
     """
     with artifact.staged(out) as staging:
         _say("exporting to ONNX")
-        fp32_graph, int8_graph = (staging / artifact.GRAPHS[precision] for precision in ("fp32", "int8"))
-        fused = export_graphs(checkpoint, fp32=fp32_graph, int8=int8_graph)
-        checkpoint.save_tokenizer(staging / artifact.TOKENIZER)
-        _save_checkpoint(checkpoint, staging / artifact.CHECKPOINT)
-        if run:
-            record = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
-            (staging / artifact.CHECKPOINT / RUN_FILE).write_text(record, encoding="utf-8")
+        fused = _export(checkpoint, staging, run)
 
         values: dict[str, Any] = {
             "name": model_name(out),
@@ -129,6 +123,18 @@ def build(
 def model_name(folder: Path) -> str:
     """Return what a model is called that is written to `folder`: its versions have one name (models/README.md)."""
     return VERSION_SUFFIX.sub("", folder.name)
+
+
+def _export(checkpoint: Checkpoint, folder: Path, run: Mapping[str, Any] | None) -> dict[str, int]:
+    """Write graphs, tokenizer, checkpoint and the record of its run; return how often each operator was fused."""
+    graphs = {precision: folder / artifact.GRAPHS[precision] for precision in ("fp32", "int8")}
+    fused = export_graphs(checkpoint, **graphs)
+    checkpoint.save_tokenizer(folder / artifact.TOKENIZER)
+    _save_checkpoint(checkpoint, folder / artifact.CHECKPOINT)
+    if run:
+        record = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+        (folder / artifact.CHECKPOINT / RUN_FILE).write_text(record, encoding="utf-8")
+    return fused
 
 
 def _judge_int8(
