@@ -161,8 +161,9 @@ def fit_thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.bool_])
         * (hits + prior * hits.sum(axis=1, keepdims=True))
         / (given + prior * given.sum(axis=1, keepdims=True) + support + PRIOR_ROWS)
     )
-    best: list[float] = THRESHOLDS[f1.argmax(axis=0)].tolist()
-    return tuple(best)
+    # Of those that are equally good the middle one, which is as far as can be from the scores on both sides.
+    equals = (THRESHOLDS[column >= column.max() - 1e-12] for column in f1.T)
+    return tuple(float(some[len(some) // 2]) for some in equals)
 
 
 def fit_abstention(

@@ -113,8 +113,6 @@ def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, see
     truth = targets(rows, labels)
     right_a, right_b = ((given == truth).all(axis=1) for given in (given_a, given_b))
     only_a, only_b = right_a & ~right_b, right_b & ~right_a
-    once = np.ones((1, len(rows)))
-    macro_a, macro_b = (float(_macro_f1(given, truth, once)[0]) for given in (given_a, given_b))
 
     def names(given: NDArray[np.bool_]) -> tuple[str, ...]:
         return tuple(labels[i] for i in np.flatnonzero(given))
@@ -132,9 +130,9 @@ def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, see
         accuracy_a=float(right_a.mean()),
         accuracy_b=float(right_b.mean()),
         accuracy_change=Change(*accuracy_change(right_a, right_b)),
-        macro_f1_a=macro_a,
-        macro_f1_b=macro_b,
-        macro_f1_change=Change(macro_b - macro_a, *_interval(given_a, given_b, truth, seed)),
+        macro_f1_a=macro_f1(given_a, truth),
+        macro_f1_b=macro_f1(given_b, truth),
+        macro_f1_change=macro_f1_change(given_a, given_b, truth, seed=seed),
         p=mcnemar(int(only_a.sum()), int(only_b.sum())),
         labels=_by_label(given_a, given_b, truth, labels),
         only_a_right=some(only_a),
@@ -151,6 +149,33 @@ def mcnemar(only_a: int, only_b: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+def macro_f1(given: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Return the mean F1 of the labels that occur, as `training.metrics.measure` does; both shape (rows, labels)."""
+    return float(_macro_f1(given, truth, np.ones((1, len(truth))))[0])
+
+
+def macro_f1_change(
+    given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], *, seed: int = 0
+) -> Change:
+    """
+    Return the second's macro-F1 minus the first's, and the ends of its 95 % interval: a paired bootstrap of the rows.
+
+    Args:
+        given_a: Which row the first model gives which label, shape (rows, labels).
+        given_b: The same of the second.
+        truth: Which row has which label, of that shape too.
+        seed: Of the resampling.
+    """
+    rows, generator = len(truth), np.random.default_rng(seed)
+    changes = []
+    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
+        drawn = generator.integers(rows, size=(RESAMPLES_AT_ONCE, rows))
+        weights = np.stack([np.bincount(sample, minlength=rows) for sample in drawn]).astype(float)
+        changes.append(_macro_f1(given_b, truth, weights) - _macro_f1(given_a, truth, weights))
+    low, high = np.quantile(np.concatenate(changes), (0.025, 0.975))
+    return Change(macro_f1(given_b, truth) - macro_f1(given_a, truth), float(low), float(high))
 
 
 def _given(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:
@@ -172,24 +197,10 @@ def _f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.
 
 
 def _macro_f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean F1 of the labels that occur, as `training.metrics.measure`, for each sample."""
+    """Return `macro_f1` of each sample, which has a row as often as its weight says; weights (samples, rows)."""
     f1 = _f1(given, truth, weights)
     occurring = ~np.isnan(f1)
     return np.asarray(np.nansum(f1, axis=1) / np.maximum(1, occurring.sum(axis=1)))
-
-
-def _interval(
-    given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], seed: int
-) -> tuple[float, float]:
-    """Return the ends of the 95 % interval of the second's macro-F1 minus the first's: a paired bootstrap of rows."""
-    rows, generator = len(truth), np.random.default_rng(seed)
-    changes = []
-    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
-        drawn = generator.integers(rows, size=(RESAMPLES_AT_ONCE, rows))
-        weights = np.stack([np.bincount(sample, minlength=rows) for sample in drawn]).astype(float)
-        changes.append(_macro_f1(given_b, truth, weights) - _macro_f1(given_a, truth, weights))
-    low, high = np.quantile(np.concatenate(changes), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _by_label(

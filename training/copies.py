@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from itertools import groupby
+
+# Marks by Unicode's categories that are said: as in C#, 5%, R&D, a@b and -5.
+MEANT = re.compile(r"(?<=\w)(?:[#%]|[&@](?=\w))|(?<!\S)-(?=\d)")
 
 
 def fold(text: str) -> str:
     """
     Return a text without case, punctuation and spacing: what is equal then is a copy for every practical purpose.
 
-    Signs that mean something stay: symbols such as emoji, and runs of different marks, such as :) in place of :(.
+    Signs that mean something stay: symbols such as emoji, the marks of C#, 5% and -5, and runs of different marks, such
+    as :) in place of :(. What has neither form nor width, such as a soft hyphen, is nothing, as it is for BERT.
     """
-    plain = unicodedata.normalize("NFKC", text).casefold()
+    seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
+    plain = unicodedata.normalize("NFKC", seen).casefold()
+    kinds = [_kind(character) for character in plain]
+    for mark in MEANT.finditer(plain):
+        kinds[mark.start()] = "W"
     parts = []
-    for kind, run in groupby(plain, key=_kind):
-        part = "".join(run)
+    for kind, run in groupby(zip(kinds, plain, strict=True), key=lambda pair: pair[0]):
+        part = "".join(character for _, character in run)
         if kind == "P":
             part = f" {part} " if len(set(part)) > 1 else " "
         parts.append(" " if kind == "Z" else part)
@@ -24,6 +33,6 @@ def fold(text: str) -> str:
 
 
 def _kind(character: str) -> str:
-    """Return P for a punctuation mark, Z for a blank or an invisible character, W for what words and symbols are of."""
+    """Return P for a punctuation mark, Z for a blank or a control character, W for what words and symbols are of."""
     category = unicodedata.category(character)[0]
     return {"P": "P", "Z": "Z", "C": "Z"}.get(category, "W")

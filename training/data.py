@@ -103,8 +103,9 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     """
     Divide rows into a training and a development set, stratified by label.
 
-    Every label with at least two texts is in both, as far as its texts have no other label too. The same text never
-    is in both: copies of it, also those that differ in case, punctuation or spacing, stay together.
+    Every label with at least two texts is in both, as far as its texts have no other label too. Where rows have several
+    labels, each has its share, the rarest first (Sechidis et al. 2011, "On the Stratification of Multi-label Data").
+    The same text never is in both: copies of it, also those that differ in case, punctuation or spacing, stay together.
 
     Args:
         rows: All labelled sentences.
@@ -116,21 +117,62 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
         groups[fold(row.text)].append(row)
     strata: dict[tuple[str, ...], list[list[Row]]] = defaultdict(list)
     for group in groups.values():
-        strata[group[0].labels].append(group)
+        strata[tuple(sorted(group[0].labels))].append(group)
     shuffle = random.Random(seed).shuffle
+    ordered = sorted(strata.items())
+    for _, stratum in ordered:
+        shuffle(stratum)
+    spared = _spared(ordered, share=share, seed=seed)
     train: list[Row] = []
     dev: list[Row] = []
-    for _, stratum in sorted(strata.items()):
-        shuffle(stratum)
-        count = min(len(stratum) - 1, max(1, round(share * len(stratum))))
-        dev += [row for group in stratum[:count] for row in group]
-        train += [row for group in stratum[count:] for row in group]
+    for labels, stratum in ordered:
+        for number, group in enumerate(stratum):
+            (dev if (labels, number) in spared else train).extend(group)
     # Copies of a text may contradict each other in their labels, and take a label's only row along.
     learned = {label for row in train for label in row.labels}
     orphans = {fold(row.text) for row in dev if not learned.issuperset(row.labels)}
     train += [row for row in dev if fold(row.text) in orphans]
     shuffle(train)
     return train, [row for row in dev if fold(row.text) not in orphans]
+
+
+def _spared(
+    strata: Sequence[tuple[tuple[str, ...], Sequence[list[Row]]]], *, share: float, seed: int
+) -> set[tuple[tuple[str, ...], int]]:
+    """Return which texts are kept to develop on: the labels of each, and its place among those that have them all."""
+    several = any(len(labels) != 1 for labels, _ in strata)
+    # Evenly through the texts of the same labels, from a place by chance: of few of them, now one is taken, now none.
+    start = random.Random(seed).random
+    turn: dict[tuple[tuple[str, ...], int], float] = {}
+    for labels, stratum in strata:
+        first = start()
+        turn |= {(labels, number): (number + first) / len(stratum) for number in range(len(stratum))}
+    # What texts are to be like those that stay in: each label, and how many labels a text has.
+    traits: dict[tuple[str, ...], tuple[str | int, ...]] = {
+        labels: (*labels, len(labels)) if several else labels for labels, _ in strata
+    }
+    texts: dict[str | int, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    for text in sorted(turn, key=lambda text: (turn[text], text)):
+        for trait in traits[text[0]]:
+            texts[trait].append(text)
+    wanted = Counter({trait: min(len(some) - 1, max(1, round(share * len(some)))) for trait, some in texts.items()})
+    needed = set(wanted)  # traits that none is kept of yet
+    spared: set[tuple[tuple[str, ...], int]] = set()
+    decided: set[tuple[tuple[str, ...], int]] = set()
+    for trait in sorted(texts, key=lambda trait: (len(texts[trait]), str(trait))):
+        left = [text for text in texts[trait] if text not in decided]
+        # First those of which every trait is wanted still, then half of them, and any but to have one at all.
+        for share_wanted in (1.0, 0.5, 0.0):
+            for text in left:
+                if wanted[trait] <= 0 or (not share_wanted and trait not in needed):
+                    break
+                of_text = traits[text[0]]
+                if text not in spared and sum(wanted[one] > 0 for one in of_text) >= share_wanted * len(of_text):
+                    spared.add(text)
+                    wanted.subtract(of_text)
+                    needed.difference_update(of_text)
+        decided.update(left)
+    return spared
 
 
 def are_few(rows: Sequence[Row], config: TrainConfig) -> bool:

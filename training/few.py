@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inference.classifier import softmax
 from training.calibration import Unseen, fit_temperature
 from training.checkpoint import Checkpoint
+from training.compare import macro_f1, macro_f1_change
 from training.copies import fold
 from training.data import Row, label_names
 from training.folds import deal
-from training.metrics import accuracy_lead, targets
+from training.metrics import accuracy_lead, decide, targets
 from training.train import fine_tune, note
 
 if TYPE_CHECKING:
@@ -57,17 +59,20 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     ways = [folds.judge(_Way("frozen", frozen), work, resume=resume)]
     if names := name_rows(label_names(rows)):
         ways.append(folds.judge(_Way("frozen-named", frozen, names), work, resume=resume))
-    best = max(ways, key=lambda way: way.accuracy)
+    best = max(ways, key=lambda way: way.score(config.selection))
     lead = {}
     if config.freeze != "encoder":
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
         ways.append(folds.judge(way, work, resume=resume))
         # Fine-tuning gains more from the rows that a fold withheld: only what is more than chance speaks against it.
-        ahead, error = accuracy_lead(ways[-1].right, best.right)
+        ahead, error = _lead(ways[-1], best, config.selection)
         lead = {"lead": {"over_tuned": ahead, "standard_error": error, "of": best.way.name}}
         best = best if ahead > error else ways[-1]
     checkpoint = fine_tune(best.way.config, [*rows, *best.way.names], [], work / "all", resume=resume)
-    told = {way.way.name: {"accuracy": way.accuracy, "temperature": way.temperature} for way in ways}
+    told = {
+        way.way.name: {"accuracy": way.accuracy, "macro_f1": way.score("macro_f1"), "temperature": way.temperature}
+        for way in ways
+    }
     chosen = {"chosen": best.way.name, "names": len(best.way.names)}  # which are among the rows of the record
     note(checkpoint, cross_validation=folds.size | {"ways": told} | lead | chosen)
     return checkpoint, Unseen(folds.held_out, best.logits)
@@ -94,21 +99,44 @@ class _Judged:
 
     way: _Way
     logits: NDArray[np.float32]  # (rows of `_Folds.held_out`, labels)
-    right: NDArray[np.bool_]  # which of these rows have their own label
+    given: NDArray[np.bool_]  # the label that each of these rows is given, shape of the logits
+    truth: NDArray[np.bool_]  # the label that it has
     temperature: float
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Which rows are given their own label."""
+        return np.asarray((self.given == self.truth).all(axis=1))
 
     @property
     def accuracy(self) -> float:
         """Share of the rows that are right."""
         return float(self.right.mean())
 
+    def score(self, name: str) -> float:
+        """Return the accuracy or the macro-F1, as `TrainConfig.selection` names them."""
+        return self.accuracy if name == "accuracy" else macro_f1(self.given, self.truth)
+
+
+def _lead(before: _Judged, after: _Judged, score: str) -> tuple[float, float]:
+    """Return the score of the other minus that of the one, and its standard error."""
+    if score == "accuracy":
+        return accuracy_lead(before.right, after.right)
+    change = macro_f1_change(before.given, after.given, before.truth)
+    return change.value, (change.high - change.low) / (2 * 1.96)
+
 
 class _Folds:
     """Rows, and which of them are judged by a model that has learnt from all others."""
 
     def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
-        fold_of, alone = deal(rows, [fold(row.text) for row in rows], number=FOLDS, seed=seed)
-        fold_of[[row.labels[0] in alone for row in rows]] = ALWAYS
+        copies = [fold(row.text) for row in rows]
+        fold_of, alone = deal(rows, copies, number=FOLDS, seed=seed)
+        learnt = {copy for row, copy in zip(rows, copies, strict=True) if row.labels[0] in alone}
+        always = np.array([copy in learnt for copy in copies])  # a copy of another label is not asked about either
+        if always.all():
+            always = np.array([row.labels[0] in alone for row in rows])
+        fold_of[always] = ALWAYS
         numbers = [number for number in range(FOLDS) if (fold_of == number).any()]
         self.parts = [(_chosen(rows, fold_of != number), _chosen(rows, fold_of == number)) for number in numbers]
         self.held_out = [row for _, held_out in self.parts for row in held_out]
@@ -122,9 +150,13 @@ class _Folds:
             best = fine_tune(way.config, [*learnt, *way.names], [], work / f"{way.name}-{number}", resume=resume)
             parts.append(Checkpoint.load(str(best)).logits([row.text for row in held_out]))
         logits = np.concatenate(parts)
-        right = self.truth[np.arange(len(self.truth)), logits.argmax(axis=1)]
-        print(f"cross-validation, {way.name}: accuracy {right.mean():.4f} over {len(right)} rows", file=sys.stderr)
-        return _Judged(way, logits, right, fit_temperature(logits, self.truth))
+        judged = _Judged(way, logits, decide(softmax(logits)), self.truth, fit_temperature(logits, self.truth))
+        print(
+            f"cross-validation, {way.name}: accuracy {judged.accuracy:.4f}, macro-F1 {judged.score('macro_f1'):.4f} "
+            f"over {len(self.held_out)} rows",
+            file=sys.stderr,
+        )
+        return judged
 
 
 def _chosen(rows: Sequence[Row], which: NDArray[np.bool_]) -> list[Row]:

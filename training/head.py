@@ -24,7 +24,8 @@ def fit_head(layer: torch.nn.Linear, vectors: torch.Tensor, goals: torch.Tensor,
         objective: The loss that is made smallest.
     """
     length = float(vectors.norm(dim=1).mean())
-    penalty = length**2 / (2 * INVERSE_PENALTY * len(vectors))
+    decisions = len(vectors) * (layer.out_features if objective.multi_label else 1)  # that the loss is the mean of
+    penalty = length**2 / (2 * INVERSE_PENALTY * decisions)
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.zero_()

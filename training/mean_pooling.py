@@ -62,7 +62,8 @@ class _MeanPooled:
             return_dict=True,
         )
         with torch.autocast(input_ids.device.type, enabled=False):  # type: ignore[union-attr]
-            logits = self.classifier(self.dropout(self.pool(output.last_hidden_state.float(), attention_mask)))
+            pooled = self.dropout(self.pool(output.last_hidden_state.float(), attention_mask))
+            logits = self.classifier(pooled.to(self.classifier.weight.dtype))
         return SequenceClassifierOutput(
             loss=None if labels is None else self._loss(logits, labels),
             logits=logits,

@@ -39,8 +39,9 @@ class Objective:
         rows, labels = truth.shape
         weights = None
         if config.class_weights == "balanced":
-            # Of several labels a row, as if each were on half of the rows.
-            weights = (rows - counts) / counts if config.multi_label else rows / (labels * counts)
+            # Of several labels a row, as if each were on half of the rows; what all have, has none to weigh against.
+            on_half = torch.where(counts < rows, (rows - counts) / counts, 1.0)
+            weights = on_half if config.multi_label else rows / (labels * counts)
         return cls(config.multi_label, config.consistency or 0.0, weights)
 
     def loss(self, logits: torch.Tensor, goals: torch.Tensor) -> torch.Tensor:

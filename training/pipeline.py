@@ -191,7 +191,9 @@ def _learn(
         return best, {"cross-validation": cross_validated}
     all_learnt = bool(config.for_rows(len(rows.train)).final_epochs)
     taught = [*rows.train, *rows.dev] if all_learnt else rows.train
-    all_teacher = _teach(config.teacher, taught, rows.labels) if config.teacher else None
+    all_teacher = (
+        _teach(config.teacher, taught, rows.labels, multi_label=config.multi_label) if config.teacher else None
+    )
     teacher = None if all_teacher is None else all_teacher[: len(rows.train)]
     soft = soft_labels(config, rows.train)
     if search:
@@ -397,7 +399,7 @@ def check_data(
     return checked, len(rows)
 
 
-def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.float32]:
+def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str], *, multi_label: bool) -> NDArray[np.float32]:
     """Return what a teacher says of rows: probabilities, shape (rows, labels), labels in the order that is given."""
     scorer = _load(Path(teacher), "fp32")
     if sorted(scorer.labels) != sorted(labels):
@@ -405,6 +407,11 @@ def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[
         raise InputError(
             f"--teacher {teacher}: knows {len(scorer.labels)} labels, the rows {len(labels)}, and {differing[0]!r} "
             "is in one only; expected a model of the same labels"
+        )
+    if (scorer.problem_type == "multi_label") != multi_label:
+        found, expected = ("one label", "any number of them") if multi_label else ("any number of labels", "one label")
+        raise InputError(
+            f"--teacher {teacher}: gives a row {found}; expected a model that gives {expected}, as this run"
         )
     order = [scorer.labels.index(label) for label in labels]
     return scorer.score([row.text for row in rows])[:, order]

@@ -130,6 +130,14 @@ class TrainConfig:
         }
         unset = ("epochs", "final_epochs", "layers", "consistency", "soft_labels", "self_distillation", "min_precision")
         _check_limits(self, limits, unset=unset)
+        if self.pooling == "first" and self.head_start == "fitted":
+            _refuse(
+                "head_start", "fitted", "random with --pooling first, whose classifier has layers that are not linear"
+            )
+        if self.teacher and self.fits_head and self.freeze == "encoder":
+            _refuse(
+                "teacher", self.teacher, "none where --head-start fitted and --freeze encoder leave nothing to teach"
+            )
         for name in ("soft_labels", "self_distillation", "min_precision"):
             if (value := getattr(self, name)) and self.multi_label:
                 _refuse(name, value, "no such setting where a sentence may have several labels")

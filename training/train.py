@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
@@ -99,6 +101,8 @@ def fine_tune(
     tokenizer = load_tokenizer(config.base, detokenize=config.detokenize)
 
     run = {"config": asdict(config), "train_rows": fingerprint(train), "dev_rows": fingerprint(dev)}
+    if teacher is not None:
+        run["teacher_answers"] = {"sha256": hashlib.sha256(teacher.tobytes()).hexdigest()}
     # Joins the other processes, if there are any.
     arguments = _arguments(config, work, choose=bool(dev))
     with arguments.main_process_first(desc="opening the folder of the run"):
@@ -126,7 +130,10 @@ def fine_tune(
         # Some file systems order states by number, which is the order they were made in.
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
         if not (fitted and config.freeze == "encoder"):
-            trainer.train(resume_from_checkpoint=str(state) if state else None)
+            if state and _had_ended(state):
+                trainer.go_back(state)
+            else:
+                trainer.train(resume_from_checkpoint=str(state) if state else None)
         elif dev:  # fitted, there is nothing left to learn
             trainer.evaluate()
     _save(trainer, tokenizer, best, run)
@@ -260,7 +267,9 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
 
 
 def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    (folder / RUN_FILE).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    staging = folder / f".{RUN_FILE}"
+    staging.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    staging.replace(folder / RUN_FILE)  # it says that a run has ended, and is never there in part
 
 
 def process_count() -> int:
@@ -322,7 +331,9 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
         differing = [
-            f"the {key.replace('_', ' ')} differ" for key in ("train_rows", "dev_rows") if before[key] != run[key]
+            f"the {key.replace('_', ' ')} differ"
+            for key in ("train_rows", "dev_rows", "teacher_answers")
+            if before.get(key) != run.get(key)
         ]
         check_same(work, before["config"], run["config"], differing=differing)
         state = _last_state(work)
@@ -332,7 +343,7 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
         print("no unfinished run to resume; starting anew", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    record.write_text(json.dumps(run, ensure_ascii=False), encoding="utf-8")
+    _write_record(work, run)
 
 
 def _last_state(work: Path) -> Path | None:
@@ -349,6 +360,12 @@ def _is_whole(state: Path) -> bool:
     except (FileNotFoundError, ValueError):
         return False
     return True
+
+
+def _had_ended(state: Path) -> bool:
+    """Say whether a run had nothing left to do but to save the model, as after the epoch in which it was stopped."""
+    saved = json.loads((state / "trainer_state.json").read_bytes())
+    return bool(saved["stateful_callbacks"]["TrainerControl"]["args"]["should_training_stop"])
 
 
 def _model(config: TrainConfig, base: Any, labels: Sequence[str], start: Path | None) -> Any:
@@ -375,20 +392,26 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str], start: Path | 
     elif config.init == "random":
         model = build.from_config(head)
     else:
-        # A base that already is a classifier has a head of its own size; ours is made anew.
-        model = fetch(load, config.base, config=head, ignore_mismatched_sizes=True)
+        model, told = fetch(load, config.base, config=head, ignore_mismatched_sizes=True, output_loading_info=True)
+        _begin_head_anew(model, {*told["missing_keys"], *(name for name, *_ in told["mismatched_keys"])})
     if config.init == "types" and not start:
         types = model.get_input_embeddings().weight.data.clone()
         model = build.from_config(head)
         model.get_input_embeddings().weight.data.copy_(types)
-    frozen = {
-        "none": [],
-        "embeddings": [model.base_model.embeddings],
-        "encoder": [model.base_model],
-    }[config.freeze or "none"]
+    # Of types alone, what is random beside them has to learn.
+    embeddings = model.get_input_embeddings() if config.init == "types" else model.base_model.embeddings
+    frozen = {"none": [], "embeddings": [embeddings], "encoder": [model.base_model]}[config.freeze or "none"]
     for module in frozen:
         module.requires_grad_(requires_grad=False)
     return model
+
+
+def _begin_head_anew(model: Any, new: set[str]) -> None:
+    """Make the head of a base that is a classifier random: it tells other labels apart, even if they are as many."""
+    for name, module in model.named_modules():
+        above = not f"{name}.".startswith(f"{model.base_model_prefix}.")
+        if above and isinstance(module, torch.nn.Linear) and f"{name}.weight" not in new:
+            model._init_weights(module)  # as Transformers itself makes what a checkpoint lacks
 
 
 def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = True) -> transformers.TrainingArguments:
@@ -409,7 +432,6 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = Tr
         warmup_ratio=config.warmup_ratio,
         per_device_train_batch_size=config.batch_size // processes,
         per_device_eval_batch_size=EVAL_BATCH,
-        group_by_length=True,
         remove_unused_columns=False,  # the loss reads what the model does not
         bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
@@ -543,9 +565,19 @@ class _Trainer(transformers.Trainer):  # type: ignore[misc]
             loss = loss + self.objective.consistency * self.objective.distance(*logits.chunk(2))
         return (loss, outputs) if return_outputs else loss
 
+    def go_back(self, state: Path) -> None:
+        """Become what the run was when it ended: its course, and the weights of the epoch that was chosen."""
+        self.state = transformers.TrainerState.load_from_json(str(state / "trainer_state.json"))
+        chosen = state.with_name(f"checkpoint-{self.state.best_global_step or self.state.global_step}")
+        self.model.load_state_dict(load_file(chosen / "model.safetensors"))
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows = self.train_dataset if train_dataset is None else train_dataset
         return _Order(self, [len(row["input_ids"]) for row in rows])
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        # From short to long, and by chance in no way: the processes of a run would each draw another order.
+        return sorted(range(len(eval_dataset)), key=lambda i: len(eval_dataset[i]["input_ids"]))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from training.base import load_config, token_counter
 from training.checkpoint import Checkpoint
@@ -80,3 +81,15 @@ def test_logits_are_those_of_a_run_without_its_hidden_states(model_folder):
     assert kept == [None] * 3
     np.testing.assert_array_equal(logits, [one for _, one, _ in checkpoint.run(texts)])
     assert checkpoint.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_a_checkpoint_runs_in_half_precision_too(model_folder, kind):
+    checkpoint = Checkpoint.load(str(model_folder / "checkpoint"))
+    batch = checkpoint.tokenizer(["i want my money back", "thank you great app"], padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        whole = checkpoint.model(**inputs).logits.softmax(dim=1)
+        half = checkpoint.model.to(kind)(**inputs).logits
+    assert half.dtype == kind
+    torch.testing.assert_close(half.float().softmax(dim=1), whole, atol=0.05, rtol=0)

@@ -144,6 +144,12 @@ def test_a_threshold_is_where_its_label_has_the_best_f1():
     assert fit_thresholds(probabilities, truth) == pytest.approx((0.3, 0.8), abs=0.011)
 
 
+def test_of_equally_good_thresholds_the_middle_one_is_taken():
+    """At the edge, the next score a hair lower would be on the wrong side."""
+    truth = np.array([[1, 0]] * 20 + [[0, 1]] * 20, dtype=bool)
+    assert fit_thresholds(np.where(truth, 0.9, 0.1).astype(np.float32), truth) == pytest.approx((0.5, 0.5), abs=0.02)
+
+
 def test_a_label_with_one_row_follows_the_others():
     """Alone, its threshold would be wherever that row happens to lie."""
     scores = np.linspace(0, 0.999, 1000, dtype=np.float32)

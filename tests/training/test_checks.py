@@ -148,6 +148,15 @@ def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other
         ("really?!", "really", False),
         ("日本語。", "日本語", True),
         ("I paid 10", "I paid 100", False),
+        ("what is C#", "what is C", False),
+        ("5% off", "5 off", False),
+        ("-5 today", "5 today", False),
+        ("R&D", "R D", False),
+        ("me@home", "me home", False),
+        ("#wow", "Wow", True),
+        ("tea & cake", "tea, cake", True),
+        ("re\u200bfund the ta\u00adble", "refund the table", True),
+        ("one\x00two", "onetwo", False),
     ],
 )
 def test_copies_differ_in_case_and_punctuation_alone(one, other, same):

@@ -1,6 +1,7 @@
 """Files of labelled sentences: what is read, and what each broken one is told."""
 
 import json
+import random
 from collections import Counter
 
 import pyarrow
@@ -168,6 +169,26 @@ def test_the_split_keeps_every_label_and_every_copy_of_a_text_on_one_side():
     assert split(rows, share=0.1, seed=4) != (train, dev)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_where_rows_have_several_labels_each_has_its_share(seed):
+    """Sets of labels are nearly all different; in whatever order they are written."""
+    generator = random.Random(seed)
+    names = [f"label {i}" for i in range(20)]
+    rows = [Row(f"text {i}", tuple(generator.sample(names, generator.choice([0, 1, 4, 4])))) for i in range(400)]
+
+    train, dev = split(rows, share=0.1, seed=seed)
+
+    assert Counter(train) + Counter(dev) == Counter(rows)
+    assert len(dev) == pytest.approx(40, abs=10)
+    all_of, kept = (Counter(label for row in part for label in row.labels) for part in (rows, dev))
+    for name in names:
+        assert kept[name] == pytest.approx(0.1 * all_of[name], abs=2)
+        assert kept[name]
+    assert sum(not row.labels for row in dev) == pytest.approx(0.1 * sum(not row.labels for row in rows), abs=2)
+    written = [Row(row.text, row.labels[::-1]) for row in rows]
+    assert [row.text for row in split(written, share=0.1, seed=seed)[1]] == [row.text for row in dev]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_near_copies_of_a_text_stay_on_one_side(seed):
     """A model knows a text that it has learnt by its capital or its full stop too."""
@@ -194,6 +215,17 @@ def test_near_copies_are_in_one_fold_of_few_examples():
 
     for learnt, held_out in _Folds(rows, seed=0).parts:
         assert not {fold(row.text) for row in learnt} & {fold(row.text) for row in held_out}
+
+
+def test_a_text_that_is_learnt_by_another_label_is_not_asked_about():
+    rows = [Row(f"text {i}", ("ab"[i % 2],)) for i in range(12)] + [Row("text 0!", ("alone",))]
+
+    parts = _Folds(rows, seed=0).parts
+
+    assert parts
+    for learnt, held_out in parts:
+        assert not {fold(row.text) for row in learnt} & {fold(row.text) for row in held_out}
+        assert {row.labels for row in learnt} == {("a",), ("b",), ("alone",)}
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -18,16 +19,18 @@ from inference import Classifier, InputError
 from inference.classifier import softmax
 from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
 from training import final, pipeline
+from training.base import load_config
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
-from training.few import fine_tune_few, name_rows
+from training.errors import DataError
+from training.few import _Judged, _lead, _Way, fine_tune_few, name_rows
 from training.goals import Goals
 from training.head import INVERSE_PENALTY, fit_head
 from training.metrics import accuracy_lead
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import _Order, fine_tune
+from training.train import _Order, _Trainer, fine_tune, start_model
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 
@@ -83,6 +86,30 @@ def test_a_model_that_follows_what_it_says_stays_as_it_is(class_weights, multi_l
     objective.loss(logits, objective.towards(said.detach())).backward()
 
     np.testing.assert_allclose(logits.grad, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_label_that_every_row_has_is_learnt_under_balanced_weights(multi_label):
+    """There is nothing to weigh it against: a weight of 0 would leave it to chance."""
+    truth = np.array([[1, 0], [1, 1], [1, 0]] if multi_label else [[1, 0]] * 3, dtype=bool)[:, : 1 + multi_label]
+    objective = Objective.of(truth, TrainConfig(class_weights="balanced", multi_label=multi_label))
+    logits = torch.zeros(truth.shape, requires_grad=True)
+    objective.loss(logits, torch.from_numpy(truth).float()).backward()
+    assert not multi_label or (logits.grad[:, 0] < -0.05).all()
+    assert objective.towards(torch.tensor(truth, dtype=torch.float32)).isfinite().all()
+
+
+def test_a_fitted_head_of_several_labels_a_row_is_logistic_regression_of_each():
+    generator = np.random.default_rng(0)
+    vectors = generator.normal(size=(300, 6))
+    vectors = 7 * vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    truth = vectors[:, :3] + generator.normal(scale=3, size=(300, 3)) > 0
+    layer = torch.nn.Linear(6, 3)
+    objective = Objective(multi_label=True, consistency=0.0)
+    fit_head(layer, torch.tensor(vectors, dtype=torch.float32), torch.from_numpy(truth).float(), objective)
+    for label, ours in enumerate(layer.weight.detach().numpy()):
+        known = LogisticRegression(C=INVERSE_PENALTY / 7**2, tol=1e-8, max_iter=1000).fit(vectors, truth[:, label])
+        np.testing.assert_allclose(ours, known.coef_[0], atol=2e-3)
 
 
 def test_the_fitted_head_is_logistic_regression():
@@ -262,6 +289,15 @@ def test_every_epoch_has_an_order_of_its_own_that_processes_share():
     torch.rand(1)  # what dropout draws is of no matter
     assert order_of_rows(lengths) == order_of_rows(lengths, world_size=2) == first
     assert first not in (order_of_rows(lengths, epoch=1.0), order_of_rows(lengths, seed=1))
+
+
+def test_every_process_measures_the_development_rows_in_one_order():
+    """By chance, each would draw another order, and some rows would count twice in place of others."""
+    rows = [{"input_ids": [0] * (5 + i % 7)} for i in range(20)]
+    first = _Trainer._get_eval_sampler(None, rows)
+    torch.rand(1)
+    assert list(_Trainer._get_eval_sampler(None, rows)) == list(first)
+    assert sorted(first) == list(range(20))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 100, 1000])
@@ -453,6 +489,86 @@ def test_a_student_comes_nearer_to_its_teacher(tmp_path, tiny_base, sentences, m
     assert Checkpoint.load(str(tmp_path / "taught" / "checkpoint")).model.config.num_hidden_layers == 1
 
 
+def test_a_teacher_of_several_labels_a_row_is_none_for_one(tmp_path, tiny_base, sentences, model_folder):
+    config = TrainConfig(base=str(tiny_base), teacher=str(model_folder), multi_label=True)
+    with pytest.raises(InputError, match="gives a row one label; expected a model that gives any number of them"):
+        pipeline.train(config, sentences, out=tmp_path / "out")
+
+
+def test_another_teacher_is_noticed_when_a_run_goes_on(tmp_path, tiny_base, sentences):
+    rows = read_rows(sentences)
+    config = TrainConfig(base=str(tiny_base), soft_labels=0.0, **TINY | {"epochs": 1})
+    said = np.full((len(rows), 3), 1 / 3, dtype=np.float32)
+    fine_tune(config, rows, [], tmp_path / "run", teacher=said)
+    with pytest.raises(DataError, match="the teacher answers differ"):
+        fine_tune(config, rows, [], tmp_path / "run", teacher=said[:, ::-1] * [0.5, 1, 1.5], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"pooling": "first", "head_start": "fitted"}, "--head-start is 'fitted'"),
+        ({"head_start": "fitted", "freeze": "encoder", "teacher": "models/other"}, "--teacher is 'models/other'"),
+    ],
+)
+def test_what_would_change_nothing_is_refused(settings, told):
+    with pytest.raises(InputError, match=told):
+        TrainConfig(**settings)
+
+
+def test_a_run_that_was_stopped_early_and_killed_gives_the_model_it_had(tmp_path, tiny_base, sentences):
+    """It has nothing left to learn: another epoch would make another model of it."""
+    rows = read_rows(sentences)
+    dev = [Row(row.text, ("login",)) for row in rows[:40]]  # which no epoch tells better than the first
+    config = TrainConfig(base=str(tiny_base), patience=1, soft_labels=0.0, **TINY | {"epochs": 50})
+    first = fine_tune(config, rows, dev, tmp_path / "run")
+    record, weights = json.loads((first / "train.json").read_text()), (first / "model.safetensors").read_bytes()
+    assert len(record["history"]) < 50
+    shutil.rmtree(first)  # as a kill before it was saved leaves it
+
+    again = fine_tune(config, rows, dev, tmp_path / "run", resume=True)
+
+    assert (again / "model.safetensors").read_bytes() == weights
+    assert json.loads((again / "train.json").read_text()) == record
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_base_that_tells_other_labels_apart_lends_no_head(model_folder, pooling):
+    """As many labels are not the same ones."""
+    labels, checkpoint = ["a", "b", "c"], str(model_folder / "checkpoint")
+    config = TrainConfig(base=checkpoint, pooling=pooling).for_rows(100)
+    known = Checkpoint.load(checkpoint).model
+    begun, other = (start_model(one, load_config(checkpoint), labels) for one in (config, replace(config, seed=1)))
+
+    assert begun.classifier.weight.shape == known.classifier.weight.shape
+    assert not torch.equal(begun.classifier.weight, known.classifier.weight)
+    assert not torch.equal(begun.classifier.weight, other.classifier.weight)
+    assert begun.classifier.weight.std() < 2 * known.config.initializer_range
+    ours, theirs = (model.base_model.state_dict() for model in (begun, known))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_what_is_random_beside_pretrained_types_learns(tiny_base):
+    config = TrainConfig(base=str(tiny_base), init="types").for_rows(100)
+    model = start_model(config, load_config(str(tiny_base)), ["a", "b"])
+    still = [name for name, weights in model.named_parameters() if not weights.requires_grad]
+    assert still == ["bert.embeddings.word_embeddings.weight"]
+
+
+def test_few_examples_with_balanced_labels_are_judged_by_macro_f1():
+    """Nine of ten rows right by never giving the rare label, or eight with it: the wish chooses."""
+    truth = np.eye(2, dtype=bool)[[0] * 80 + [1] * 20]
+    common = np.eye(2, dtype=bool)[[0] * 100]
+    both = np.eye(2, dtype=bool)[[0] * 58 + [1] * 42]
+    ways = [_Judged(_Way(name, TrainConfig()), None, given, truth, 1.0) for name, given in (("c", common), ("b", both))]
+    assert max(ways, key=lambda way: way.score("accuracy")).way.name == "c"
+    assert max(ways, key=lambda way: way.score("macro_f1")).way.name == "b"
+    ahead, error = _lead(*ways, "macro_f1")
+    assert ahead == pytest.approx(ways[1].score("macro_f1") - ways[0].score("macro_f1"))
+    assert ahead > error > 0
+    assert _lead(*ways, "accuracy")[0] < 0
+
+
 def test_a_teacher_of_other_labels_is_refused(tmp_path, tiny_base, sentences, model_folder):
     other = write_csv(tmp_path / "other.csv", [(row.text, row.labels[0] + "s") for row in read_rows(sentences)])
     with pytest.raises(InputError, match="expected a model of the same labels"):
@@ -477,6 +593,8 @@ def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentence
     assert told.count("epoch 1 of 12") == told.count("learning from all 96 rows in the end") == 1
     record = json.loads((out / "checkpoint" / "train.json").read_text())
     assert (record["processes"], record["final"]["rows"]) == (2, 96)
+    chosen = next(epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"])
+    assert chosen["dev_accuracy"] == pytest.approx(manifest_of(out)["metrics"]["dev"]["accuracy"])
     together, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
     assert together == pytest.approx(alone, abs=0.05)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "log"}
