@@ -35,6 +35,9 @@ SMALLEST_FILE = 20  # rows from which labels can look like ids
 SPLIT_ROWS, SPLIT_SHARE = 3, 0.01  # from which on a file is one of the Penn Treebank's kind
 EXCERPT = 80  # characters of a text that is shown
 
+_LIST = re.compile(r"\[.*\]")
+_SIGNS = re.compile(r"[|,;]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 
 Groups = dict[str, list[tuple[str, Row]]]  # the rows of each text as `fold` leaves it, with their places
@@ -166,18 +169,25 @@ def check(
     tokens = count_tokens([row.text for _, row in table.rows])
     others = [one for one in (against, dev) if one]
     sizes = [(table, tokens), *((one, count_tokens([row.text for _, row in one.rows])) for one in others)]
+    where = {id(one): f" of {one.path}" for one in others} | {id(table): ""}
     spelling = spellings(table, against)
     groups = _by_text(table)
     findings = chain(
-        _bad_rows(table),
-        *(_unread(one, counts, special, where=f" of {one.path}" if one is not table else "") for one, counts in sizes),
+        *(_bad_rows(one, where=where[id(one)]) for one, _ in sizes),
+        *(_unread(one, counts, special, where=where[id(one)]) for one, counts in sizes),
         _single_label(table),
+        _texts_alone(groups, table) if not dev else (),
         _ids_for_labels(table),
         _unknown_labels(table, against) if against else (),
         _label_variants(table, against, spelling),
         _contradictions(groups, spelling),
         _leakage(groups, table, against, "accuracy on them is memory, not skill") if against else (),
         _leakage(groups, table, dev, "the epoch and the temperature are chosen by memory, not skill") if dev else (),
+        _leakage(_by_text(dev), dev, against, "what is measured on them has been chosen on them")
+        if dev and against
+        else (),
+        _notation(table),
+        _swallowed(table),
         _rare_labels(table),
         _imbalance(table),
         _too_long(table, tokens, max_tokens),
@@ -199,7 +209,8 @@ def check_labels(
         vectors: Gives a vector of length 1 for each text, shape (texts, hidden).
         multi_label: A row may have several labels.
     """
-    table = checked.table
+    # In an order of its own, so that the order of the file changes nothing.
+    table = replace(checked.table, rows=sorted(checked.table.rows, key=lambda item: (item[1].text, item[1].labels)))
     spelling = spellings(table)
     spelt = [Row(row.text, _respelt(row.labels, spelling)) for _, row in table.rows]
     fold_of, alone = deal(spelt, [fold(row.text) for row in spelt], number=FOLDS)
@@ -246,12 +257,13 @@ def spellings(*tables: Table | None) -> dict[str, str]:
 
 def _fold_label(label: str) -> str:
     # Signs between words only: A and A- are two grades.
-    return _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFKC", label).casefold())
+    seen = "".join(character for character in label if unicodedata.category(character) != "Cf")
+    return _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFKC", seen).casefold()).strip()
 
 
-def _bad_rows(table: Table) -> Iterator[Finding]:
+def _bad_rows(table: Table, *, where: str) -> Iterator[Finding]:
     if flaws := table.flaws:
-        message = f"{_rows(len(flaws))} without a text or a label, which training refuses"
+        message = f"{_rows(len(flaws))}{where} without a text or a label, which training refuses"
         yield Finding("bad_row", "error", len(flaws), message, _some(map(str, flaws)))
 
 
@@ -267,9 +279,48 @@ def _unread(table: Table, tokens: Sequence[int], special: int, *, where: str) ->
 
 def _single_label(table: Table) -> Iterator[Finding]:
     counts = table.counts
-    if len(counts) < 2:
-        message = f"only the label {next(iter(counts), None)!r}: there is nothing to tell apart"
+    if len(counts) < 2 and (counts or not table.flaws):  # of bad rows alone there is nothing more to say
+        message = (
+            f"{f'only the label {next(iter(counts))!r}' if counts else 'no label'}: there is nothing to tell apart"
+        )
         yield Finding("label_single", "error", len(counts), message)
+
+
+def _texts_alone(groups: Groups, table: Table) -> Iterator[Finding]:
+    """Find what leaves no text to choose by: `training.pipeline` refuses it unless a --dev is named."""
+    if all(len(row.labels) == 1 for _, row in table.rows) and 1 < len(table.counts) >= len(groups):
+        message = "every label has one text only: none is left to choose by, so that training needs a --dev"
+        yield Finding("text_alone", "error", len(groups), message)
+
+
+def _notation(table: Table) -> Iterator[Finding]:
+    """Find labels that are several, for a reader."""
+    counts = table.counts
+    several = {label for label in counts if _LIST.fullmatch(label) or _are_known(_SIGNS.split(label), counts)}
+    if odd := [(place, row) for place, row in table.rows if several.intersection(row.labels)]:
+        message = (
+            f"{_rows(len(odd))} whose label seems to be several: they are told apart with --multi-label where they are "
+            f"joined by {LABEL_SEPARATOR}, or are a list in JSON"
+        )
+        yield Finding(
+            "label_list", "warning", len(odd), message, _some(f"{place}: {row.labels[0]!r}" for place, row in odd)
+        )
+
+
+def _are_known(parts: Sequence[str], counts: Mapping[str, int]) -> bool:
+    return len(parts) > 1 and all(part.strip() in counts for part in parts)
+
+
+def _swallowed(table: Table) -> Iterator[Finding]:
+    """Find cells that a quotation mark has opened and a later row's has closed."""
+    if table.path.suffix.lower() != ".tsv":
+        return
+    if odd := [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if re.search(r"[\t\r\n]", row.text)]:
+        message = (
+            f"{_rows(len(odd))} whose text has a tab or a line break: a quotation mark that begins a cell quotes all "
+            "up to the next one, other rows too; double those that are meant, as RFC 4180 does, or write CSV"
+        )
+        yield Finding("swallowed", "warning", len(odd), message, _some(odd))
 
 
 def _ids_for_labels(table: Table) -> Iterator[Finding]:
@@ -298,10 +349,24 @@ def _label_variants(table: Table, against: Table | None, spelling: Mapping[str, 
     counts = table.counts + (against.counts if against else Counter())
     ways: dict[str, list[str]] = defaultdict(list)
     for label, best in spelling.items():
-        ways[best].append(f"{label!r} ({_rows(counts[label])})")
+        ways[best].append(label)
     if ways:
-        message = f"{_labels(len(spelling))} that differ in case, blanks, _ and - alone, and are learnt as different"
-        yield Finding("label_variant", "warning", len(spelling), message, _some(map(" and ".join, ways.values())))
+        message = (
+            f"{_labels(len(spelling))} that differ in case, blanks, _ and -, or in how a character is encoded, and are "
+            "learnt as different"
+        )
+        shown = (
+            " and ".join(f"{name} ({_rows(counts[label])})" for label, name in _told_apart(labels))
+            for labels in ways.values()
+        )
+        yield Finding("label_variant", "warning", len(spelling), message, _some(shown))
+
+
+def _told_apart(labels: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Give labels and how they are shown: by code points, where they look the same."""
+    looks = Counter(unicodedata.normalize("NFC", label) for label in labels)
+    alike = any(times > 1 for times in looks.values())
+    return ((label, ascii(label) if alike else repr(label)) for label in labels)
 
 
 def _contradictions(groups: Groups, spelling: Mapping[str, str]) -> Iterator[Finding]:
@@ -377,8 +442,13 @@ def _too_long(table: Table, tokens: Sequence[int], max_tokens: int) -> Iterator[
 
 
 def _encoding(table: Table) -> Iterator[Finding]:
-    if odd := [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if _misread(row.text)]:
-        message = f"{_rows(len(odd))} with signs of a wrong decoding, such as Ã© for é or U+FFFD; read the source anew"
+    odd = [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if _misread(row.text)]
+    odd += [f"label {label!r}" for label in table.counts if _misread(label)]
+    if odd:
+        message = (
+            f"{_rows(len(odd))} or labels with signs of a wrong decoding, such as Ã© for é or U+FFFD; read the source "
+            "anew"
+        )
         yield Finding("encoding", "warning", len(odd), message, _some(odd))
 
 
@@ -399,15 +469,18 @@ def treebank_rows(table: Table) -> list[tuple[str, Row]]:
 
 
 def _misread(text: str) -> bool:
-    """Say whether a text was decoded wrongly once: it has U+FFFD, or its bytes in Windows-1252 are UTF-8."""
-    if "\ufffd" in text:
-        return True
-    if text.isascii():
-        return False
+    """Say whether a part of a text was decoded wrongly: it has U+FFFD, or its bytes in Windows-1252 are UTF-8."""
+    return "\ufffd" in text or any(_is_utf8(run[0]) for run in _NOT_ASCII.finditer(text))
+
+
+def _is_utf8(run: str) -> bool:
     try:
-        return text.encode("cp1252").decode("utf-8") != text
+        # Bytes that Windows-1252 has no character for are read as control characters.
+        single = b"".join(one.encode("latin-1" if "\x80" <= one <= "\x9f" else "cp1252") for one in run)
+        single.decode("utf-8")
     except UnicodeError:
         return False
+    return True
 
 
 def _label_noise(doubted: Sequence[tuple[str, Row, Doubt]]) -> Iterator[Finding]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import json
 import os
 import random
+import shutil
 import sys
 import unicodedata
 from collections import Counter, defaultdict
@@ -86,6 +88,14 @@ def read_placed(
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); expected a file of labelled sentences") from error
+
+
+def other_columns(path: Path, columns: Sequence[str]) -> list[str]:
+    """Return the columns that a file has besides those that are named."""
+    found: dict[str, None] = {}
+    for _, record in _READERS[path.suffix.lower()](path, columns):
+        found |= dict.fromkeys(record)
+    return [name for name in found if name not in columns]
 
 
 def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
@@ -206,10 +216,14 @@ def check_known(
 def _text(place: str, column: str, value: Any) -> str:
     if not isinstance(value, str):
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected a sentence")
-    if all(unicodedata.category(character)[0] in "CZ" for character in value):
+    if not _is_visible(value):
         raise DataError(f"{place}: {column!r} is empty or has no visible character; expected a sentence")
     _check_unicode(place, column, value)
     return value
+
+
+def _is_visible(value: str) -> bool:
+    return any(unicodedata.category(character)[0] not in "CZ" for character in value)
 
 
 def _check_unicode(place: str, column: str, value: str) -> None:
@@ -227,7 +241,8 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
     if multi_label:
         parts = value if isinstance(value, list) else _number_as_text(value)
         if isinstance(parts, str):
-            parts = parts.split(LABEL_SEPARATOR)
+            listed = _json_list(parts)
+            parts = parts.split(LABEL_SEPARATOR) if listed is None else listed
         if not isinstance(parts, list):
             raise DataError(f"{place}: {column!r} is {_kind(value)}; expected labels joined by | or a list of them")
         names = [_number_as_text(part) for part in parts]
@@ -237,15 +252,31 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
                     f"{place}: element {number} of {column!r} is {_kind(name)}; expected a text or a whole number"
                 )
             _check_unicode(place, column, name)
-        return tuple(dict.fromkeys(name.strip() for name in names if name.strip()))
+            if LABEL_SEPARATOR in name:
+                raise DataError(
+                    f"{place}: element {number} of {column!r} is {name[:40]!r}; expected labels without "
+                    f"{LABEL_SEPARATOR}, which joins those of a row"
+                )
+        return tuple(dict.fromkeys(name.strip() for name in names if _is_visible(name)))
     value = _number_as_text(value)
     if not isinstance(value, str):
         hint = "; a row of several labels needs --multi-label" if isinstance(value, list) else ""
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label{hint}")
-    if not value.strip():
-        raise DataError(f"{place}: {column!r} is empty; expected one label")
     _check_unicode(place, column, value)
+    if not _is_visible(value):
+        raise DataError(f"{place}: {column!r} is empty or has no visible character; expected one label")
     return (value.strip(),)
+
+
+def _json_list(value: str) -> list[Any] | None:
+    """Return the list that a text is in JSON, as a cell of a table may be."""
+    if not value.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, list) else None
 
 
 def _number_as_text(value: Any) -> Any:
@@ -266,6 +297,8 @@ def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
     for name in needed:
         if found.count(name) != 1:
             state = "no column" if name not in found else "more than one column"
+            if alike := next((other for other in found if other.casefold() == name.casefold() != other), None):
+                state = f"no column {name!r} but {alike!r}, so none"
             raise DataError(
                 f"{path}: {state} {name!r}, found {_listing(found)}; name yours with --text-column and --label-column"
             )
@@ -274,6 +307,11 @@ def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
 def read_text(path: Path) -> str:
     """Return the content of a UTF-8 file; DataError names the line of the first byte that is none."""
     content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(
+            f"{path}: begins as UTF-16 does; expected a UTF-8 file, convert it with "
+            f"`iconv -f UTF-16 -t UTF-8 {path.name}`"
+        )
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -285,6 +323,16 @@ def read_text(path: Path) -> str:
     return text
 
 
+def _check_delimiter(path: Path, header: Sequence[str], delimiter: str) -> None:
+    """Refuse a header of one cell that is divided by something else."""
+    found = next((sign for sign in ";\t,|" if len(header) == 1 and sign != delimiter and sign in header[0]), None)
+    if found:
+        raise DataError(
+            f"{path}: the header is one cell, {header[0][:80]!r}, which seems to be divided by {found!r}; expected "
+            f"{delimiter!r} in a file that ends in {path.suffix} (a file divided by tabs ends in .tsv)"
+        )
+
+
 def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
     def read(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
         csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters of the default
@@ -293,10 +341,14 @@ def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple
         line = 1  # where the row under the cursor starts: quoted cells may span lines
         try:
             for cells in reader:
-                if header is None:
+                blank = not cells or (len(cells) == 1 and not cells[0].strip() and (header is None or len(header) > 1))
+                if blank:
+                    pass
+                elif header is None:
                     header = [cell.strip() for cell in cells]
+                    _check_delimiter(path, header, delimiter)
                     _need_columns(path, header, needed)
-                elif cells:
+                else:
                     if len(cells) != len(header):
                         raise DataError(
                             f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
@@ -321,7 +373,7 @@ def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, A
         place = f"{path}, line {number}"
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{place}: not valid JSON ({error}); expected one object a line") from error
         if not isinstance(record, dict):
             raise DataError(f"{place}: {_kind(record)}; expected one object a line")
@@ -341,8 +393,25 @@ def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str,
         table = file.read(columns=list(needed))
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file ({error})") from error
-    for number, record in enumerate(table.to_pylist(), start=1):
+    try:
+        records = table.to_pylist()
+    except UnicodeDecodeError:
+        _find_damaged(path, table)
+        raise
+    for number, record in enumerate(records, start=1):
         yield f"{path}, row {number}", record
+
+
+def _find_damaged(path: Path, table: Any) -> None:
+    """Raise DataError for the first row of a table whose text is no UTF-8, though the file says so."""
+    for number in range(table.num_rows):
+        try:
+            table.slice(number, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, row {number + 1}: byte 0x{error.object[error.start]:02X} is not UTF-8, as texts of a Parquet "
+                "file have to be; write the file anew from its source"
+            ) from error
 
 
 _READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl, ".parquet": _parquet}
@@ -359,6 +428,8 @@ def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", la
     try:
         try:
             with staging.open("w", encoding="utf-8", newline="") as file:
+                if path.exists():
+                    shutil.copymode(path, staging)  # who may not read the one may not read the other
                 WRITERS[path.suffix.lower()](file, rows, text_column, label_column)
             staging.replace(path)
         finally:

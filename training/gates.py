@@ -248,6 +248,13 @@ def faithfulness(
         "mean_token_cosine": ("at least", 0.998),
     }
     detail = "int8 against fp32; labels differing is a share of the texts"
+    if classifier.problem_type == "single_label" and classifier.thresholds:
+        answered = [
+            decided & (said >= np.asarray(classifier.thresholds))
+            for decided, said in ((decided_before, before), (decided_after, after))
+        ]
+        measured["answers_differing"] = float((answered[0] != answered[1]).any(axis=1).mean())
+        detail += ", answers differing also of those where one is sure enough to answer and the other is not"
     if labelled:
         truth = targets([row for row, _ in pairs], classifier.labels)
         right = [(decided == truth).all(axis=1) for decided in (decided_before, decided_after)]

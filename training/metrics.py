@@ -325,6 +325,9 @@ def bootstrap(
     """
     Return 95 % confidence intervals by drawing the rows again and again: the middle 95 % of what is measured then.
 
+    Where all rows are right, or all wrong, they are so in every draw: the interval of the accuracy is then Wilson's
+    (1927, "Probable Inference, the Law of Succession, and Statistical Inference").
+
     Args:
         decided: Which row is given which label, shape (rows, labels); at least one row.
         truth: Which row has which label, shape (rows, labels).
@@ -350,7 +353,15 @@ def bootstrap(
     for label in np.flatnonzero(occurring):  # a rare label is not in every resample
         ends[label] = _middle(f1[:, label])
     macro = np.nansum(f1, axis=1) / np.maximum(1, np.isfinite(f1).sum(axis=1))
-    return Intervals(_middle(totals[:, -1] / rows), _middle(macro), tuple(ends))
+    share = float(right.mean())
+    accuracy = _middle(totals[:, -1] / rows) if 0 < share < 1 else _wilson(share, rows)
+    return Intervals(accuracy, _middle(macro), tuple(ends))
+
+
+def _wilson(share: float, rows: int) -> Interval:
+    """Return the 95 % interval of a share of rows that is 0 or 1."""
+    width = 1.96**2 / (rows + 1.96**2)
+    return (1 - width, 1.0) if share else (0.0, width)
 
 
 def _middle(values: NDArray[np.float64]) -> Interval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,21 @@ from inference.errors import ArtifactError, InputError
 from training.base import detokenizes, quiet_transformers, reading_length, token_counter
 from training.checks import Table, check, check_labels, clean, treebank_rows
 from training.copies import fold
-from training.data import WRITERS, are_few, check_known, check_trainable, label_names, read_rows, split, write_rows
+from training.data import (
+    WRITERS,
+    are_few,
+    check_known,
+    check_trainable,
+    label_names,
+    other_columns,
+    read_rows,
+    split,
+    write_rows,
+)
 from training.errors import DataError
 from training.metrics import score
 from training.sample import draw
+from training.unfinished import alone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +79,7 @@ def train(
     Raises:
         DataError: a file is not what training needs.
         BaseModelError: the base model cannot be had.
-        InputError: more layers are to be kept than it has.
+        InputError: more layers are to be kept than it has, or another process trains the same `out`.
         ArtifactError: `out` is something other than a model folder.
         GateError: the exported graph is not faithful; nothing is written.
     """
@@ -105,22 +117,23 @@ def train(
         if finding.level == "warning" and is_first_process():
             print(f"warning: {finding.message}; `bertrand check-data` shows them", file=sys.stderr)
     work = out.parent / f".{out.name}.training"
-    best, held_out = _learn(config, rows, work, search=search, resume=resume)
-    part()
-    if not is_first_process():
-        return None
-    run = read_run(best)
-    manifest = build(
-        Checkpoint.load(str(best)),
-        out,
-        base_model=config.base,
-        probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
-        labelled={"dev": rows.dev, "test": rows.test},
-        held_out=held_out,
-        min_precision=config.min_precision,
-        run=run and run | {"data": checked.to_json()},
-    )
-    shutil.rmtree(work)
+    with alone(work) if is_first_process() else nullcontext():
+        best, held_out = _learn(config, rows, work, search=search, resume=resume)
+        part()
+        if not is_first_process():
+            return None
+        run = read_run(best)
+        manifest = build(
+            Checkpoint.load(str(best)),
+            out,
+            base_model=config.base,
+            probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
+            labelled={"dev": rows.dev, "test": rows.test},
+            held_out=held_out,
+            min_precision=config.min_precision,
+            run=run and run | {"data": checked.to_json()},
+        )
+        shutil.rmtree(work)
     return manifest
 
 
@@ -268,15 +281,15 @@ def verify(model: Path, *, data: Path, text_column: str = "text", label_column: 
         DataError: `data` cannot be read, or has labels that the model does not know.
     """
     opened = artifact.Artifact.open(model)
+    checkpoint = opened.folder / artifact.CHECKPOINT
+    if not checkpoint.is_dir():
+        raise ArtifactError(f"{model}: has no {artifact.CHECKPOINT}/ to compare with; verify it where it was trained")
     opened.check_all()
     fp32 = Classifier.load(opened.folder, precision="fp32")
     if label_column is None:
         rows = _with_tokens(fp32, Table.read(data, text_column=text_column, label_column=None))
     else:
         rows = _read_for(fp32, data, text_column, label_column)
-    checkpoint = opened.folder / artifact.CHECKPOINT
-    if not checkpoint.is_dir():
-        raise ArtifactError(f"{model}: has no {artifact.CHECKPOINT}/ to compare with; verify it where it was trained")
     quiet_transformers()
     from training import gates
     from training.checkpoint import Checkpoint
@@ -381,7 +394,11 @@ def check_data(
     """
     if cleaned:
         _check_writable(cleaned)
+        if against:
+            _check_different(against, cleaned)
     table = _read(config, data)
+    if cleaned and cleaned.resolve() == data.resolve():
+        _check_whole(table, config)
     config = _reading(config, table)
     other = _read(config, against) if against else None
     _tell_limit(config)
@@ -450,8 +467,7 @@ def sample(
     outputs = [path for path in (out, rest) if path]
     for path in outputs:
         _check_writable(path)
-    if len({path.resolve() for path in (data, *outputs)}) <= len(outputs):
-        raise InputError(f"{data}, {' and '.join(map(str, outputs))} are not different files; name others to write to")
+    _check_different(data, *outputs)
     rows = read_rows(data, text_column=text_column, label_column=label_column, multi_label=multi_label)
     if not label_names(rows):
         raise DataError(f"{data}: no row has a label; expected labels to draw rows of")
@@ -465,6 +481,26 @@ def sample(
 def _check_writable(path: Path) -> None:
     if path.suffix.lower() not in WRITERS:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(WRITERS)}")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: cannot be written (there is no folder {path.parent}); make it first")
+
+
+def _check_whole(table: Table, config: TrainConfig) -> None:
+    """Refuse to write a file anew without something that it has and that is no row worth learning from."""
+    others = other_columns(table.path, (config.text_column, config.label_column))
+    lost = [f"the column {name!r}" for name in others[:3]]
+    if table.flaws:
+        lost.append(f"{len(table.flaws)} row{'s' * (len(table.flaws) > 1)} without a text or a label")
+    if lost:
+        raise InputError(
+            f"{table.path}: cleaned in place it would lose {', '.join(lost)}; name another file with --clean"
+        )
+
+
+def _check_different(*paths: Path) -> None:
+    """Refuse to write over what is read."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InputError(f"{', '.join(map(str, paths))} are not different files; name another one to write to")
 
 
 def _reading(config: TrainConfig, table: Table) -> TrainConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn
 
 DEFAULT_BASE = "minilm"
@@ -106,9 +106,13 @@ class TrainConfig:
         Raises:
             InputError: one is not what the setting takes; it names the setting.
         """
+        _check_types(self)
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 _refuse(name, value, f"one of {', '.join(choice for choice in choices if choice)}")
+        for name in ("base", "text_column", "label_column"):
+            if not getattr(self, name):
+                _refuse(name, "", "a name")
         limits = {
             "epochs": (1, 10_000),
             "patience": (1, 10_000),
@@ -248,6 +252,18 @@ class PretrainConfig:
 
 
 SIZES = {"vocabulary": 8000, "layers": 4, "hidden": 256, "heads": 4}  # of a model from scratch
+
+
+def _check_types(config: object) -> None:
+    """Refuse a value of another type than its setting has, as a file of settings may hold; numbers have limits too."""
+    for field in fields(config):  # type: ignore[arg-type]
+        value, kinds = getattr(config, field.name), str(field.type).split(" | ")
+        if value is None and "None" in kinds:
+            continue
+        if "bool" in kinds and not isinstance(value, bool):
+            _refuse(field.name, value, "true or false")
+        if "str" in kinds and not isinstance(value, str):
+            _refuse(field.name, value, "a text")
 
 
 def _check_limits(config: object, limits: dict[str, tuple[float, float]], *, unset: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from tests.support import manifest_of, run_command, write_csv
 from training import pipeline
 from training.calibration import Calibration, fit, fit_abstention, fit_temperature, fit_thresholds
 from training.data import read_rows
+from training.gates import faithfulness
 from training.metrics import measure
 from training.settings import TrainConfig
 
@@ -213,6 +214,19 @@ def test_the_model_is_stored_calibrated_and_abstains(blurred):
     sure = classifier.score(texts).max(axis=1) >= saved["abstention"]["threshold"]
     assert [label is not None for label in given] == sure.tolist()
     assert 0 < sure.sum() < len(texts)
+
+
+def test_answers_that_int8_alone_gives_or_withholds_are_counted(blurred):
+    rows = read_rows(blurred / "train.csv")
+    fp32, int8 = (Classifier.load(blurred / "model", precision=name) for name in ("fp32", "int8"))
+
+    gate = faithfulness(fp32, int8, rows, labelled=True)
+
+    texts = [row.text for row in rows]
+    given = [[prediction.label for prediction in one.classify(texts)] for one in (fp32, int8)]
+    assert gate.measured["answers_differing"] == np.mean([one != other for one, other in zip(*given, strict=True)])
+    always = Classifier(replace(int8.manifest, thresholds=None), int8.encoder, int8.engine, "int8")
+    assert "answers_differing" not in faithfulness(fp32, always, rows, labelled=True).measured
 
 
 def test_exported_again_it_is_the_same_model(blurred, tmp_path):

@@ -45,6 +45,15 @@ def test_nothing_is_found_in_good_rows(tmp_path):
         ([(f"new {i}", "rare") for i in range(4)], "label_rare", 1),
         ([("wide " * 40, "a")], "too_long", 1),
         ([("the cafÃ© is closed", "a"), ("it\ufffds late", "b")], "encoding", 2),
+        (
+            [("He said â€œHelloâ€\x9d to me", "a"), ("cafÃ© is naïve", "b"), ("it was a 🙂 cafÃ©", "a")],
+            "encoding",
+            3,
+        ),
+        ([(f"new {i}", "a|b") for i in range(6)], "label_list", 6),
+        ([(f"new {i}", '"a, b"') for i in range(6)], "label_list", 6),
+        ([(f"new {i}", "\"['a', 'c']\"") for i in range(6)], "label_list", 6),
+        ([(f"new {i}", "a\u200b") for i in range(6)], "label_variant", 2),
         ([("", "a"), ("no label", "")], "bad_row", 2),
         ([("it does n't", "a"), ("-LRB- so there", "b"), ("a `` b ''", "a")], "treebank", 3),
         ([(f"more {i}", "a") for i in range(600)], "imbalance", 1),
@@ -58,6 +67,80 @@ def test_what_is_planted_is_found(tmp_path, planted, code, count):
     allowed = {code} | ({"label_rare", "imbalance"} if code == "label_id" else set())
     assert findings.keys() <= allowed
     assert code == "imbalance" or findings[code].examples
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "naïve café",
+        "Größe, Maß, Öl",
+        "日本語",
+        "«Привет» — да…",
+        "price: 5 €, 5 £",
+        "👍🏽 good",
+        "½ cup",
+        "“quoted” – text’s",
+    ],
+)
+def test_what_was_decoded_well_has_no_signs_of_a_wrong_decoding(tmp_path, text):
+    assert "encoding" not in found(tmp_path, [*good(), (text, "a")])
+
+
+def test_a_label_that_was_decoded_wrongly_is_found_too(tmp_path):
+    findings = found(tmp_path, [*good(), *((f"new {i}", "CafÃ©") for i in range(5))])
+    assert findings["encoding"].examples == ("label 'CafÃ©'",)
+
+
+def test_labels_that_look_the_same_are_shown_by_code_points(tmp_path):
+    labels = ["gel\xf6st", "gelo\u0308st"]
+    findings = found(tmp_path, [*good(), *((f"new {i}", labels[i % 2]) for i in range(10))])
+    (shown,) = findings["label_variant"].examples
+    assert "'gel\\xf6st' (5 rows)" in shown
+    assert "'gelo\\u0308st' (5 rows)" in shown
+
+
+def test_rows_that_a_quotation_mark_swallowed_are_found(tmp_path):
+    path = tmp_path / "data.tsv"
+    rows = [f"{text}\t{label}" for text, label in good(40)]
+    rows[5], rows[20] = f'"{rows[5]}', rows[20].replace("\t", '"\t')
+    path.write_text("\n".join(["text\tlabel", *rows]))
+
+    table = Table.read(path)
+
+    checked = check(table, count_tokens=lambda texts: [len(text.split()) + 2 for text in texts], max_tokens=999)
+    assert len(table.rows) == 25
+    assert [(finding.code, finding.count) for finding in checked.findings if finding.level == "warning"] == [
+        ("swallowed", 1)
+    ]
+
+
+def test_what_training_refuses_is_an_error_here(tmp_path, tiny_base):
+    data = write_csv(tmp_path / "data.csv", good())
+    test = write_csv(tmp_path / "test.csv", [("", "a"), ("new", "b")])
+    alone = write_csv(tmp_path / "alone.csv", [("one", "a"), ("two", "b"), ("Two!", "b")])
+    for arguments, told in [((data, "--against", test), f"1 row of {test}"), ((alone,), "training needs a --dev")]:
+        done = run_command("check-data", *arguments, "--base", tiny_base)
+        assert done.returncode == 1
+        assert told in done.stdout
+    needs_dev = run_command(
+        "train", alone, "--dev", alone, "--base", tiny_base, "--epochs", "1", "--out", tmp_path / "m"
+    )
+    assert needs_dev.returncode == 0, needs_dev.stderr
+
+
+def test_what_the_test_rows_share_with_the_development_rows_is_found(tmp_path):
+    """The epoch, the temperature and the thresholds were chosen on them."""
+    table = Table.read(write_csv(tmp_path / "data.csv", good()))
+    dev, test = (
+        Table.read(write_csv(tmp_path / name, rows))
+        for name, rows in (("dev.csv", [("new one", "a"), ("both", "b")]), ("test.csv", [("Both.", "b"), ("x", "a")]))
+    )
+
+    checked = check(table, test, dev=dev, count_tokens=lambda texts: [3 for _ in texts], max_tokens=32)
+
+    (leakage,) = [finding for finding in checked.findings if finding.code == "leakage"]
+    assert leakage.count == 1
+    assert f"test.csv whose text, but for case and punctuation, {dev.path} has too" in leakage.message
 
 
 def test_a_row_of_few_or_few_of_many_make_no_treebank(tmp_path):
@@ -200,6 +283,20 @@ def test_cleaning_loses_nothing_where_it_cannot_write(tmp_path):
     assert run_command("check-data", data, "--clean", tmp_path / "clean.xlsx").returncode == 2
     missing = run_command("check-data", data, "--clean", tmp_path / "nowhere" / "clean.csv")
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
+    test = write_csv(tmp_path / "test.csv", good(4))
+    over = run_command("check-data", data, "--against", test, "--clean", test)
+    assert (over.returncode, "not different files" in over.stderr) == (2, True)
+    assert test.read_bytes() == write_csv(tmp_path / "as-it-was.csv", good(4)).read_bytes()
+    wide = tmp_path / "wide.csv"
+    for content, lost in [
+        ("id,text,label\n1,hi,a\n2,ho,b\n", "the column 'id'"),
+        ("text,label\nhi,a\n,b\nho,b\n", "1 row without a text or a label"),
+    ]:
+        wide.write_text(content)
+        refused = run_command("check-data", wide, "--clean", wide)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert lost in refused.stderr
+        assert wide.read_text() == content
     assert run_command("check-data", data, "--clean", data).returncode == 0  # in place
     with data.open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file))[1:] == [list(row) for row in good()]

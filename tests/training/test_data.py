@@ -59,6 +59,12 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         ("x.csv", b"text,label\nhi,a\ncaf\xe9,b\n", ["line 3", "0xE9", "UTF-8", "iconv"]),
         ("x.csv", b'text,label\n"hi,a\n', ["line 2", "RFC 4180"]),
         ("x.csv", b"text,label\nhi,a\n\xe2\x80\x8b\xef\xbb\xbf,b\n", ["line 3", "no visible character"]),
+        ("x.csv", b"text,label\nhi,\xe2\x80\x8b\n", ["line 2", "'label' is empty or has no visible character"]),
+        ("x.csv", b"text;label\nhi;a\n", ["one cell, 'text;label'", "divided by ';'", "expected ','"]),
+        ("x.tsv", b"text,label\nhi,a\n", ["divided by ','", "expected '\\t'"]),
+        ("x.csv", b"Text,label\nhi,a\n", ["no column 'text' but 'Text'", "--text-column"]),
+        ("x.csv", "text,label\nhi,a\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16"]),
+        ("x.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not valid JSON"]),
         ("x.csv", b"text,label\n", ["no rows"]),
         ("x.csv", b"", ["no rows"]),
         ("x.jsonl", b'{"text": "hi", "label": "a"}\n{"text": "ho"\n', ["line 2", "not valid JSON"]),
@@ -88,6 +94,44 @@ def test_a_broken_file_is_told_where_and_what_was_expected(tmp_path, name, conte
 
     for part in (str(path), *told):
         assert part in str(error.value)
+
+
+def test_a_text_of_a_parquet_file_that_is_no_utf_8_is_told_with_its_row(tmp_path):
+    texts = pyarrow.array([b"fine", b"caf\xe9"]).view(pyarrow.utf8())
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts, "label": ["a", "b"]}), tmp_path / "x.parquet")
+
+    with pytest.raises(DataError, match=r"x\.parquet, row 2: byte 0xE9 is not UTF-8"):
+        read_rows(tmp_path / "x.parquet")
+
+
+def test_blank_lines_anywhere_are_no_rows(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("\n  \ntext,label\n\nhi,a\n   \nho,b\n \n")
+
+    assert read_rows(path) == [Row("hi", ("a",)), Row("ho", ("b",))]
+
+
+def test_labels_that_hold_what_joins_them_are_refused(tmp_path):
+    """Written again they would be two."""
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"text": "a", "label": ["x", "y|z"]}\n')
+
+    with pytest.raises(DataError, match=r"line 1: element 2 of 'label' is 'y\|z'; expected labels without \|"):
+        read_rows(path, multi_label=True)
+
+
+def test_several_labels_may_be_a_json_list_in_a_cell(tmp_path):
+    rows = [("a", '"[""x"", ""y, z""]"'), ("b", "[3]"), ("c", "[]"), ("d", "[x]|y")]
+    path = write_csv(tmp_path / "x.csv", rows)
+
+    assert [row.labels for row in read_rows(path, multi_label=True)] == [("x", "y, z"), ("3",), (), ("[x]", "y")]
+
+
+def test_a_file_that_is_replaced_stays_as_private_as_it_was(tmp_path):
+    path = write_csv(tmp_path / "x.csv", [("a", "b")])
+    path.chmod(0o600)
+    write_rows(path, [Row("c", ("d",))])
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -105,6 +105,15 @@ def test_the_bootstrap_of_accuracy_has_the_width_of_the_binomial():
     assert found == bootstrap(decided, truth), "the seed is fixed"
 
 
+@pytest.mark.parametrize(
+    ("rows", "right", "ends"), [(1, True, (0.207, 1)), (10, False, (0, 0.278)), (500, True, (0.992, 1))]
+)
+def test_rows_that_are_all_right_or_all_wrong_leave_room_for_others(rows, right, ends):
+    """No draw of them has any other; Wilson's ends are rows / (rows + 1.96²) and 1."""
+    truth = np.eye(2, dtype=bool)[np.zeros(rows, dtype=int)]
+    assert bootstrap(truth if right else ~truth, truth).accuracy == pytest.approx(ends, abs=1e-3)
+
+
 def test_the_bootstrap_equals_one_that_measures_every_resample():
     """Sums of weighted columns are a shortcut; measuring the drawn rows anew is what they stand for."""
     generator = np.random.default_rng(1)

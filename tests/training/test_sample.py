@@ -84,6 +84,10 @@ def test_what_cannot_be_drawn_or_written_is_told_and_nothing_is_written(tmp_path
         ),
         ((data, "--rows-per-label", "1", "--out", tmp_path / "o.xlsx"), "unknown ending '.xlsx'"),
         ((data, "--rows-per-label", "1", "--out", tmp_path / "no" / "o.csv"), "cannot be written"),
+        (
+            (data, "--rows-per-label", "1", "--out", tmp_path / "no" / "o.csv", "--rest", tmp_path / "r.csv"),
+            "there is no folder",
+        ),
         ((bare, "--rows-per-label", "1", "--out", tmp_path / "o.csv"), "'label' is empty"),
         ((bare, "--rows-per-label", "1", "--out", tmp_path / "o.csv", "--multi-label"), "no row has a label"),
     ]:

@@ -31,6 +31,7 @@ from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
 from training.train import _Order, _Trainer, fine_tune, start_model
+from training.unfinished import alone
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 
@@ -604,6 +605,45 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, tiny_base, sen
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match="--batch-size is 32; expected a multiple of 3"):
         pipeline.train(TrainConfig(base=str(tiny_base)), sentences, out=tmp_path / "out")
+
+
+def test_two_runs_of_one_model_at_once_are_refused(tmp_path, tiny_base, sentences):
+    """Each would take the other's states away."""
+    config, out = TrainConfig(base=str(tiny_base), **TINY | {"epochs": 1}), tmp_path / "out"
+    with alone(tmp_path / ".out.training"), pytest.raises(InputError, match="another process is at work there"):
+        pipeline.train(config, sentences, out=out)
+    assert list(tmp_path.iterdir()) == []
+
+    (tmp_path / ".out.training.lock").touch()  # as a killed process leaves it
+    assert pipeline.train(config, sentences, out=out)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('multi-label = "no"', "--multi-label is 'no'; expected true or false"),
+        ("base = 3", "--base is 3; expected a text"),
+        ('label_column = ""', "--label-column is ''; expected a name"),
+        ('epochs = "3"', "--epochs is '3'; expected a whole number"),
+        ("epoch = 3", "unknown setting 'epoch'"),
+        ("epochs", "not a TOML file"),
+    ],
+)
+def test_settings_of_a_file_that_cannot_be_are_refused(tmp_path, sentences, content, told):
+    (tmp_path / "settings.toml").write_text(content)
+    done = run_command("train", sentences, "--out", tmp_path / "out", "--config", tmp_path / "settings.toml")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr
+
+
+def test_settings_come_from_a_file_and_options_win(tmp_path, sentences, tiny_base):
+    settings, out = tmp_path / "settings.toml", tmp_path / "out"
+    settings.write_text(f"base = {json.dumps(str(tiny_base))}\nepochs = 2\nmax-tokens = 16\nlayers = 1\n")
+    done = run_command("train", sentences, "--out", out, "--config", settings, "--epochs", "1", "--freeze", "none")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((out / "checkpoint" / "train.json").read_text())["config"]
+    assert [config[name] for name in ("epochs", "max_tokens", "layers", "freeze")] == [1, 16, 1, "none"]
 
 
 def test_a_search_is_for_one_process(tmp_path, tiny_base, sentences, monkeypatch):
