@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.evaluate import told_answers
 from bertrand.options import add_columns
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def _page(a: Path, b: Path, compared: Comparison) -> Iterator[str]:
     yield f"{compared.rows} rows         A       B       B - A, points (95 % interval)"
     yield f"accuracy    {compared.accuracy_a:.4f}  {compared.accuracy_b:.4f}  {_points(compared.accuracy_change)}"
     yield f"macro-F1    {compared.macro_f1_a:.4f}  {compared.macro_f1_b:.4f}  {_points(compared.macro_f1_change)}"
+    for name, answered in (("A", compared.answered_a), ("B", compared.answered_b)):
+        if answered:
+            yield f"{name} {told_answers(answered)}"
     yield (
         f"right: {compared.both} by both, {compared.only_a} by A alone, {compared.only_b} by B alone, "
         f"{compared.neither} by neither"

@@ -11,6 +11,8 @@ from bertrand.options import add_columns
 if TYPE_CHECKING:
     import argparse
 
+    from training.metrics import Answered
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -45,6 +47,17 @@ def run(options: argparse.Namespace) -> int:
         f"\naccuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}, "
         f"calibration error (ECE) {metrics.ece:.4f} over {metrics.rows} rows"
     )
+    if metrics.answered:
+        print(f"it {told_answers(metrics.answered)}")
     for count, actual, given in metrics.mistakes():
         print(f"{count:5} of {actual} taken for {given}")
     return 0
+
+
+def told_answers(answered: Answered) -> str:
+    """Say what a model does that abstains."""
+    right = f", {answered.precision:.2%} of them right" if answered.precision is not None else ""
+    return (
+        f"answers {answered.coverage:.2%} of the rows{right}: those whose best label reaches {answered.threshold:.4f}; "
+        "all other figures are of every row's best label"
+    )

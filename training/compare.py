@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.metrics import accuracy_change, decide, targets
+from training.metrics import accuracy_change, answered, decide, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from training.data import Row
-    from training.metrics import Scorer
+    from training.metrics import Answered, Scorer
 
 CHANCE = 0.05  # a difference that chance makes in fewer of a hundred cases than 5 is more than chance
 RESAMPLES = 2000  # of the rows, for the interval of macro-F1
@@ -68,6 +68,8 @@ class Comparison:
     macro_f1_a: float
     macro_f1_b: float
     macro_f1_change: Change
+    answered_a: Answered | None  # where it does not answer all: then all else is of its best labels
+    answered_b: Answered | None
     p: float  # of a difference at least as large if both were as good: exact McNemar test, two-sided
     labels: tuple[LabelComparison, ...]  # where they differ most, first
     only_a_right: tuple[Example, ...]
@@ -109,7 +111,7 @@ def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, see
         seed: Of the resampling.
     """
     labels = sorted({*a.labels, *b.labels})
-    given_a, given_b = (_given(scorer, rows, labels) for scorer in (a, b))
+    (given_a, answered_a), (given_b, answered_b) = (_said(scorer, rows, labels) for scorer in (a, b))
     truth = targets(rows, labels)
     right_a, right_b = ((given == truth).all(axis=1) for given in (given_a, given_b))
     only_a, only_b = right_a & ~right_b, right_b & ~right_a
@@ -133,6 +135,8 @@ def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, see
         macro_f1_a=macro_f1(given_a, truth),
         macro_f1_b=macro_f1(given_b, truth),
         macro_f1_change=macro_f1_change(given_a, given_b, truth, seed=seed),
+        answered_a=answered_a,
+        answered_b=answered_b,
         p=mcnemar(int(only_a.sum()), int(only_b.sum())),
         labels=_by_label(given_a, given_b, truth, labels),
         only_a_right=some(only_a),
@@ -178,16 +182,14 @@ def macro_f1_change(
     return Change(macro_f1(given_b, truth) - macro_f1(given_a, truth), float(low), float(high))
 
 
-def _given(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which row a model gives which of `labels`, its own and others, shape (rows, labels)."""
-    decided = decide(
-        scorer.score([row.text for row in rows]),
-        multi_label=scorer.problem_type == "multi_label",
-        thresholds=scorer.thresholds,
-    )
+def _said(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> tuple[NDArray[np.bool_], Answered | None]:
+    """Return which row a model gives which of `labels`, its own and others, shape (rows, labels), and `answered`."""
+    probabilities = scorer.score([row.text for row in rows])
+    multi_label = scorer.problem_type == "multi_label"
     given = np.zeros((len(rows), len(labels)), dtype=bool)
-    given[:, [labels.index(label) for label in scorer.labels]] = decided
-    return given
+    places = [labels.index(label) for label in scorer.labels]
+    given[:, places] = decide(probabilities, multi_label=multi_label, thresholds=scorer.thresholds)
+    return given, answered(scorer, probabilities, targets(rows, labels)[:, places])
 
 
 def _f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +36,15 @@ class LabelMetrics:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What a model does that abstains below a confidence."""
+
+    threshold: float
+    coverage: float  # share of the rows that are answered
+    precision: float | None  # share of those that are right; None where none is answered
+
+
+@dataclass(frozen=True)
 class Metrics:
     """How well a model labels a set of rows. A ratio of nothing to nothing counts as 0."""
 
@@ -45,6 +54,7 @@ class Metrics:
     ece: float  # expected calibration error of the best label (single) or of every label (multi)
     labels: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...] | None  # [true][predicted] row counts; None for several labels a row
+    answered: Answered | None = None  # of a model that abstains: the other figures are of every row's best label
 
     def mistakes(self, most: int = 10) -> list[tuple[int, str, str]]:
         """Return the most frequent mistakes: how many rows of which label were taken for which, most first."""
@@ -78,15 +88,6 @@ class Bin:
     rows: int
     confidence: float  # mean; 0 where there are no rows
     accuracy: float
-
-
-@dataclass(frozen=True)
-class Answered:
-    """What a model does that abstains below a confidence."""
-
-    threshold: float
-    coverage: float  # share of the rows that are answered
-    precision: float | None  # share of those that are right; None where none is answered
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,17 @@ class Scorer(Protocol):
 
 def score(scorer: Scorer, rows: Sequence[Row]) -> Metrics:
     """Score rows and compare with their labels."""
-    return measure(
-        scorer.score([row.text for row in rows]),
-        targets(rows, scorer.labels),
-        scorer.labels,
-        multi_label=scorer.problem_type == "multi_label",
-        thresholds=scorer.thresholds,
-    )
+    probabilities, truth = scorer.score([row.text for row in rows]), targets(rows, scorer.labels)
+    multi_label = scorer.problem_type == "multi_label"
+    metrics = measure(probabilities, truth, scorer.labels, multi_label=multi_label, thresholds=scorer.thresholds)
+    return replace(metrics, answered=answered(scorer, probabilities, truth))
+
+
+def answered(scorer: Scorer, probabilities: NDArray[np.float32], truth: NDArray[np.bool_]) -> Answered | None:
+    """Return how many rows a model of one label a row is sure enough of to answer; None where it answers all."""
+    if scorer.problem_type == "multi_label" or not scorer.thresholds:
+        return None
+    return abstain(*decisions(probabilities, truth), scorer.thresholds[:1])[0]
 
 
 def targets(rows: Sequence[Row], labels: Sequence[str]) -> NDArray[np.bool_]:

@@ -216,6 +216,21 @@ def test_the_model_is_stored_calibrated_and_abstains(blurred):
     assert 0 < sure.sum() < len(texts)
 
 
+def test_measuring_and_comparing_tell_what_an_abstaining_model_answers(blurred, model_folder, sentences):
+    model, rows = blurred / "model", read_rows(blurred / "train.csv")
+    measured = run_command("evaluate", model, blurred / "train.csv", "--json")
+    compared = run_command("compare", model, model / "checkpoint", blurred / "train.csv", "--precision", "fp32")
+    every = run_command("evaluate", model_folder, sentences, "--json")
+
+    given = [one.label for one in Classifier.load(model).classify([row.text for row in rows])]
+    right = [label == row.labels[0] for label, row in zip(given, rows, strict=True) if label]
+    answered = json.loads(measured.stdout)["answered"]
+    assert answered["coverage"] == pytest.approx(len(right) / len(rows))
+    assert answered["precision"] == pytest.approx(np.mean(right))
+    assert [line[:9] for line in compared.stdout.splitlines() if " of the rows, " in line] == ["A answers", "B answers"]
+    assert json.loads(every.stdout)["answered"] is None
+
+
 def test_answers_that_int8_alone_gives_or_withholds_are_counted(blurred):
     rows = read_rows(blurred / "train.csv")
     fp32, int8 = (Classifier.load(blurred / "model", precision=name) for name in ("fp32", "int8"))
