@@ -25,7 +25,7 @@ from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
 from training.masking import Masking
 from training.train import has_bfloat16, mixed_precision
-from training.unfinished import check_same
+from training.unfinished import alone, check_same
 from training.wordpieces import learn_tokenizer
 
 if TYPE_CHECKING:
@@ -68,15 +68,22 @@ def pretrain(
         ArtifactError: `out` holds something else.
         BaseModelError: the base model cannot be had, is of another family, or its tokenizer has no mask token.
         DataError: the files hold too little text, or `resume` finds other settings or other texts.
+        InputError: another process pretrains the same `out`.
     """
+    check_replaceable(out, mark=RECORD, kind=KIND)
+    work = out.parent / f".{out.name}.pretraining"
+    with alone(work):
+        return _pretrain(config.resolved(), corpus, out, work, resume=resume)
+
+
+def _pretrain(
+    config: PretrainConfig, corpus: Sequence[str | Path], out: Path, work: Path, *, resume: bool
+) -> dict[str, Any]:
     began = time.monotonic()
     quiet_transformers()
-    check_replaceable(out, mark=RECORD, kind=KIND)
-    config = config.resolved()
     texts, held_out = divide(
         read_corpus(corpus, text_column=config.text_column), share=config.held_out, seed=config.seed
     )
-    work = out.parent / f".{out.name}.pretraining"
     masked = None if config.from_scratch else MaskedModel.start(config.base)  # before anything is cleared away
     run = {"config": asdict(config), "texts": _fingerprint(texts), "held_out": _fingerprint(held_out)}
     _open_work(work, run, resume=resume)

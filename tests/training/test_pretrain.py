@@ -26,6 +26,7 @@ from training.masked import MaskedModel, guesses, masked_logits, pseudo_perplexi
 from training.masking import Masking
 from training.pretrain import Learning, pretrain
 from training.settings import PretrainConfig, TrainConfig
+from training.unfinished import alone
 from training.wordpieces import learn_tokenizer
 
 FAMILIES = ["bert", "distilbert", "roberta"]
@@ -197,6 +198,12 @@ def test_held_out_texts_follow_from_the_seed_and_are_never_learnt():
     assert sorted(learnt + held_out) == sorted(texts)
     assert divide(texts, share=0.1, seed=1) == (learnt, held_out)
     assert divide(texts, share=0.1, seed=2)[1] != held_out
+
+
+def test_two_runs_of_one_checkpoint_at_once_are_refused(tmp_path, corpus):
+    with alone(tmp_path / ".out.pretraining"), pytest.raises(InputError, match="another process is at work there"):
+        pretrain(TINY, [corpus], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_vocabulary_is_learnt_from_the_texts_alone(corpus):
