@@ -207,9 +207,10 @@ def check_known(
     unknown = sorted({label for row in rows for label in row.labels} - set(labels))
     if unknown:
         whose = f"of {model}" if model else "known"
+        alike = next((known for known in labels if known.casefold() == unknown[0].casefold()), None)
+        meant = f"write {alike!r} for {unknown[0]!r}" if alike else "correct the file or train with rows of that label"
         raise DataError(
-            f"{path}: {_listing(unknown)} not among the {len(labels)} labels {whose} ({_listing(labels)}); "
-            "correct the file or train with rows of that label"
+            f"{path}: {_listing(unknown)} not among the {len(labels)} labels {whose} ({_listing(labels)}); {meant}"
         )
 
 
@@ -297,10 +298,11 @@ def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
     for name in needed:
         if found.count(name) != 1:
             state = "no column" if name not in found else "more than one column"
-            if alike := next((other for other in found if other.casefold() == name.casefold() != other), None):
-                state = f"no column {name!r} but {alike!r}, so none"
+            alike = next((other for other in found if other.casefold() == name.casefold() != other), None)
+            yours = f", as {alike!r}," if alike and name not in found else ""
             raise DataError(
-                f"{path}: {state} {name!r}, found {_listing(found)}; name yours with --text-column and --label-column"
+                f"{path}: {state} {name!r}, found {_listing(found)}; name yours{yours} with --text-column and "
+                "--label-column"
             )
 
 
@@ -338,27 +340,26 @@ def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple
         csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters of the default
         reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
         header: list[str] | None = None
-        line = 1  # where the row under the cursor starts: quoted cells may span lines
+        following = 1  # where the row after the cursor starts: quoted cells may span lines
         try:
             for cells in reader:
-                blank = not cells or (len(cells) == 1 and not cells[0].strip() and (header is None or len(header) > 1))
-                if blank:
-                    pass
-                elif header is None:
+                line, following = following, reader.line_num + 1
+                if not cells or (len(cells) == 1 and not cells[0].strip() and (header is None or len(header) > 1)):
+                    continue
+                if header is None:
                     header = [cell.strip() for cell in cells]
                     _check_delimiter(path, header, delimiter)
                     _need_columns(path, header, needed)
-                else:
-                    if len(cells) != len(header):
-                        raise DataError(
-                            f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
-                            f"put a cell that holds {delimiter!r} in double quotes"
-                        )
-                    yield f"{path}, line {line}", dict(zip(header, cells, strict=True))
-                line = reader.line_num + 1
+                    continue
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
+                        f"put a cell that holds {delimiter!r} in double quotes"
+                    )
+                yield f"{path}, line {line}", dict(zip(header, cells, strict=True))
         except csv.Error as error:
             raise DataError(
-                f"{path}, line {line}: {error}; expected cells as in RFC 4180, quotes inside quotes doubled"
+                f"{path}, line {following}: {error}; expected cells as in RFC 4180, quotes inside quotes doubled"
             ) from error
 
     return read

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inference.classifier import softmax
 from training.calibration import Unseen, fit_temperature
 from training.checkpoint import Checkpoint
 from training.compare import macro_f1, macro_f1_change
@@ -150,7 +149,7 @@ class _Folds:
             best = fine_tune(way.config, [*learnt, *way.names], [], work / f"{way.name}-{number}", resume=resume)
             parts.append(Checkpoint.load(str(best)).logits([row.text for row in held_out]))
         logits = np.concatenate(parts)
-        judged = _Judged(way, logits, decide(softmax(logits)), self.truth, fit_temperature(logits, self.truth))
+        judged = _Judged(way, logits, decide(logits), self.truth, fit_temperature(logits, self.truth))
         print(
             f"cross-validation, {way.name}: accuracy {judged.accuracy:.4f}, macro-F1 {judged.score('macro_f1'):.4f} "
             f"over {len(self.held_out)} rows",

@@ -62,7 +62,11 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         ("x.csv", b"text,label\nhi,\xe2\x80\x8b\n", ["line 2", "'label' is empty or has no visible character"]),
         ("x.csv", b"text;label\nhi;a\n", ["one cell, 'text;label'", "divided by ';'", "expected ','"]),
         ("x.tsv", b"text,label\nhi,a\n", ["divided by ','", "expected '\\t'"]),
-        ("x.csv", b"Text,label\nhi,a\n", ["no column 'text' but 'Text'", "--text-column"]),
+        (
+            "x.csv",
+            b"Text,label\nhi,a\n",
+            ["no column 'text', found 'Text'", "name yours, as 'Text', with --text-column"],
+        ),
         ("x.csv", "text,label\nhi,a\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16"]),
         ("x.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not valid JSON"]),
         ("x.csv", b"text,label\n", ["no rows"]),
