@@ -14,7 +14,7 @@ import numpy as np
 
 from inference import treebank
 from training import label_noise
-from training.copies import fold
+from training.copies import fold, fold_case
 from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
 from training.errors import DataError
 from training.folds import deal
@@ -168,13 +168,13 @@ def check(
     (special,) = count_tokens([""])
     tokens = count_tokens([row.text for _, row in table.rows])
     others = [one for one in (against, dev) if one]
-    sizes = [(table, tokens), *((one, count_tokens([row.text for _, row in one.rows])) for one in others)]
-    where = {id(one): f" of {one.path}" for one in others} | {id(table): ""}
+    files = [(table, tokens, "")]
+    files += [(one, count_tokens([row.text for _, row in one.rows]), f" of {one.path}") for one in others]
     spelling = spellings(table, against)
     groups = _by_text(table)
     findings = chain(
-        *(_bad_rows(one, where=where[id(one)]) for one, _ in sizes),
-        *(_unread(one, counts, special, where=where[id(one)]) for one, counts in sizes),
+        *(_bad_rows(one, where=where) for one, _, where in files),
+        *(_unread(one, counts, special, where=where) for one, counts, where in files),
         _single_label(table),
         _texts_alone(groups, table) if not dev else (),
         _ids_for_labels(table),
@@ -257,8 +257,7 @@ def spellings(*tables: Table | None) -> dict[str, str]:
 
 def _fold_label(label: str) -> str:
     # Signs between words only: A and A- are two grades.
-    seen = "".join(character for character in label if unicodedata.category(character) != "Cf")
-    return _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFKC", seen).casefold()).strip()
+    return _BETWEEN_WORDS.sub(" ", fold_case(label)).strip()
 
 
 def _bad_rows(table: Table, *, where: str) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 from itertools import groupby
 
 # Marks by Unicode's categories that are said: as in C#, 5%, R&D, a@b and -5.
@@ -17,8 +18,7 @@ def fold(text: str) -> str:
     Signs that mean something stay: symbols such as emoji, the marks of C#, 5% and -5, and runs of different marks, such
     as :) in place of :(. What has neither form nor width, such as a soft hyphen, is nothing, as it is for BERT.
     """
-    seen = "".join(character for character in text if unicodedata.category(character) != "Cf")
-    plain = unicodedata.normalize("NFKC", seen).casefold()
+    plain = fold_case(text)
     kinds = [_kind(character) for character in plain]
     for mark in MEANT.finditer(plain):
         kinds[mark.start()] = "W"
@@ -32,6 +32,15 @@ def fold(text: str) -> str:
     return " ".join(words or plain.split())  # of a text of marks alone, the marks
 
 
+def fold_case(text: str) -> str:
+    """Return a text without case, without characters that have no width, and each other one in its usual form."""
+    if not text.isascii():
+        text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+        text = unicodedata.normalize("NFKC", text)
+    return text.casefold()
+
+
+@cache
 def _kind(character: str) -> str:
     """Return P for a punctuation mark, Z for a blank or a control character, W for what words and symbols are of."""
     category = unicodedata.category(character)[0]

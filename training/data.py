@@ -146,14 +146,15 @@ def split(rows: Sequence[Row], *, share: float, seed: int) -> tuple[list[Row], l
     return train, [row for row in dev if fold(row.text) not in orphans]
 
 
-def _spared(
-    strata: Sequence[tuple[tuple[str, ...], Sequence[list[Row]]]], *, share: float, seed: int
-) -> set[tuple[tuple[str, ...], int]]:
-    """Return which texts are kept to develop on: the labels of each, and its place among those that have them all."""
+_Place = tuple[tuple[str, ...], int]  # the labels of a text, and its place among those that have them all
+
+
+def _spared(strata: Sequence[tuple[tuple[str, ...], Sequence[list[Row]]]], *, share: float, seed: int) -> set[_Place]:
+    """Return which texts are kept to develop on."""
     several = any(len(labels) != 1 for labels, _ in strata)
     # Evenly through the texts of the same labels, from a place by chance: of few of them, now one is taken, now none.
     start = random.Random(seed).random
-    turn: dict[tuple[tuple[str, ...], int], float] = {}
+    turn: dict[_Place, float] = {}
     for labels, stratum in strata:
         first = start()
         turn |= {(labels, number): (number + first) / len(stratum) for number in range(len(stratum))}
@@ -161,14 +162,14 @@ def _spared(
     traits: dict[tuple[str, ...], tuple[str | int, ...]] = {
         labels: (*labels, len(labels)) if several else labels for labels, _ in strata
     }
-    texts: dict[str | int, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    texts: dict[str | int, list[_Place]] = defaultdict(list)
     for text in sorted(turn, key=lambda text: (turn[text], text)):
         for trait in traits[text[0]]:
             texts[trait].append(text)
     wanted = Counter({trait: min(len(some) - 1, max(1, round(share * len(some)))) for trait, some in texts.items()})
     needed = set(wanted)  # traits that none is kept of yet
-    spared: set[tuple[tuple[str, ...], int]] = set()
-    decided: set[tuple[tuple[str, ...], int]] = set()
+    spared: set[_Place] = set()
+    decided: set[_Place] = set()
     for trait in sorted(texts, key=lambda trait: (len(texts[trait]), str(trait))):
         left = [text for text in texts[trait] if text not in decided]
         # First those of which every trait is wanted still, then half of them, and any but to have one at all.
