@@ -58,7 +58,7 @@ def model_folder(tiny_base: Path, sentences: Path, tmp_path_factory: pytest.Temp
     from training.settings import TrainConfig
 
     out = tmp_path_factory.mktemp("models") / "tiny"
-    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
+    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32, folds=0)
     train(config, sentences, test=sentences, out=out)
     gc.freeze()  # every training looks through all objects for garbage, and most are those of what is loaded by now
     return out

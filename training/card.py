@@ -46,10 +46,10 @@ def card(
 def _front(manifest: Manifest, measured: Mapping[str, Measured], run: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what the hub reads: what the model is for, what it was made of, and what was measured."""
     front: dict[str, Any] = {"pipeline_tag": "text-classification", "library_name": "transformers"}
-    base = hub_id(run["config"]["base"] if run else manifest.base_model)
+    base = run.get("hub_id") if run else hub_id(manifest.base_model)
     if base:
         front["base_model"] = base
-    front["tags"] = ["bert", "onnx", "bertrand", *(["custom_code"] if CUSTOM_CODE in manifest.sha256 else [])]
+    front["tags"] = ["onnx", "bertrand", *(["custom_code"] if CUSTOM_CODE in manifest.sha256 else [])]
     if measured:
         results = [_result(manifest, name, one) for name, one in measured.items()]
         front["model-index"] = [{"name": manifest.name, "results": results}]

@@ -15,7 +15,7 @@ import numpy as np
 from inference import treebank
 from training import label_noise
 from training.copies import fold, fold_case
-from training.data import LABEL_SEPARATOR, Row, label_names, read_placed
+from training.data import LABEL_SEPARATOR, Row, broken_cells, label_names, read_placed, split
 from training.errors import DataError
 from training.folds import deal
 from training.probe import FOLDS
@@ -37,6 +37,7 @@ EXCERPT = 80  # characters of a text that is shown
 
 _LIST = re.compile(r"\[.*\]")
 _SIGNS = re.compile(r"[|,;]")
+_CLOSING = frozenset("«»‹›“”„‘’‚…™–—·\xa0")  # signs that may follow the last letter of a word
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 
@@ -287,8 +288,14 @@ def _single_label(table: Table) -> Iterator[Finding]:
 
 def _texts_alone(groups: Groups, table: Table) -> Iterator[Finding]:
     """Find what leaves no text to choose by: `training.pipeline` refuses it unless a --dev is named."""
-    if all(len(row.labels) == 1 for _, row in table.rows) and 1 < len(table.counts) >= len(groups):
-        message = "every label has one text only: none is left to choose by, so that training needs a --dev"
+    if len(table.counts) < 2:
+        return
+    if all(len(row.labels) == 1 for _, row in table.rows):
+        if len(table.counts) >= len(groups):
+            message = "every label has one text only: none is left to choose by, so that training needs a --dev"
+            yield Finding("text_alone", "error", len(groups), message)
+    elif not split([row for _, row in table.rows], share=0.1, seed=0)[1]:
+        message = "no text can be spared that others share all labels with: training needs a --dev to choose by"
         yield Finding("text_alone", "error", len(groups), message)
 
 
@@ -314,9 +321,9 @@ def _swallowed(table: Table) -> Iterator[Finding]:
     """Find cells that a quotation mark has opened and a later row's has closed."""
     if table.path.suffix.lower() != ".tsv":
         return
-    if odd := [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if re.search(r"[\t\r\n]", row.text)]:
+    if odd := [f"{place}: {_excerpt(cell)}" for place, cell in broken_cells(table.path)]:
         message = (
-            f"{_rows(len(odd))} whose text has a tab or a line break: a quotation mark that begins a cell quotes all "
+            f"{_rows(len(odd))} with a tab or a line break in a cell: a quotation mark that begins a cell quotes all "
             "up to the next one, other rows too; double those that are meant, as RFC 4180 does, or write CSV"
         )
         yield Finding("swallowed", "warning", len(odd), message, _some(odd))
@@ -469,7 +476,10 @@ def treebank_rows(table: Table) -> list[tuple[str, Row]]:
 
 def _misread(text: str) -> bool:
     """Say whether a part of a text was decoded wrongly: it has U+FFFD, or its bytes in Windows-1252 are UTF-8."""
-    return "\ufffd" in text or any(_is_utf8(run[0]) for run in _NOT_ASCII.finditer(text))
+    return "\ufffd" in text or any(
+        _is_utf8(run[0]) and not _ends_a_word(run[0], text[: run.start()][-1:], text[run.end() :][:1])
+        for run in _NOT_ASCII.finditer(text)
+    )
 
 
 def _is_utf8(run: str) -> bool:
@@ -480,6 +490,15 @@ def _is_utf8(run: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def _ends_a_word(run: str, before: str, after: str) -> bool:
+    """Say whether a run is a letter and what closes a word, as in MENÜ” or Spaß…, which may be UTF-8 by chance."""
+    letter, signs = run[0], run[1:]
+    if after.isalnum() or not all(sign in _CLOSING for sign in signs):
+        return False
+    # Of é in UTF-8, the first byte is a capital letter in Windows-1252: odd after a small one.
+    return letter.islower() or before.isupper() or not (before.isalpha() or letter in "ÂÃ")
 
 
 def _label_noise(doubted: Sequence[tuple[str, Row, Doubt]]) -> Iterator[Finding]:

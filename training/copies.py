@@ -9,6 +9,7 @@ from itertools import groupby
 
 # Marks by Unicode's categories that are said: as in C#, 5%, R&D, a@b and -5.
 MEANT = re.compile(r"(?<=\w)(?:[#%]|[&@](?=\w))|(?<!\S)-(?=\d)")
+PER_CENT = re.compile(r"(?<=\d)\s+%")  # as German and French write it
 
 
 def fold(text: str) -> str:
@@ -18,7 +19,7 @@ def fold(text: str) -> str:
     Signs that mean something stay: symbols such as emoji, the marks of C#, 5% and -5, and runs of different marks, such
     as :) in place of :(. What has neither form nor width, such as a soft hyphen, is nothing, as it is for BERT.
     """
-    plain = fold_case(text)
+    plain = PER_CENT.sub("%", fold_case(text))
     kinds = [_kind(character) for character in plain]
     for mark in MEANT.finditer(plain):
         kinds[mark.start()] = "W"

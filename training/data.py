@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import unicodedata
@@ -96,6 +97,15 @@ def other_columns(path: Path, columns: Sequence[str]) -> list[str]:
     for _, record in _READERS[path.suffix.lower()](path, columns):
         found |= dict.fromkeys(record)
     return [name for name in found if name not in columns]
+
+
+def broken_cells(path: Path) -> list[tuple[str, str]]:
+    """Return where a row of a delimited file has a tab or a line break in a cell, and the first such cell."""
+    found = []
+    for place, record in _READERS[path.suffix.lower()](path, ()):
+        if cell := next((cell for cell in record.values() if re.search(r"[\t\r\n]", cell)), None):
+            found.append((place.removeprefix(f"{path}, "), cell))
+    return found
 
 
 def fingerprint(rows: Sequence[Row]) -> dict[str, Any]:
@@ -188,7 +198,7 @@ def _spared(strata: Sequence[tuple[tuple[str, ...], Sequence[list[Row]]]], *, sh
 
 def are_few(rows: Sequence[Row], config: TrainConfig) -> bool:
     """Say whether rows are too few to spare some for development, and of the kind that `training.few` learns from."""
-    asked = config.soft_labels or config.final_epochs is not None
+    asked = config.soft_labels or config.final_epochs is not None or config.folds == 0
     suits = not config.multi_label and config.pooling == "mean" and config.init == "pretrained" and not asked
     return suits and config.few_examples == "auto" and len(rows) < FEW * len(label_names(rows))
 

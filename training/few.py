@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, replace
-from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from training.calibration import Unseen, fit_temperature
-from training.checkpoint import Checkpoint
 from training.compare import macro_f1, macro_f1_change
-from training.copies import fold
+from training.crossed import FOLDS, Folds
 from training.data import Row, label_names
-from training.folds import deal
-from training.metrics import accuracy_lead, decide, targets
+from training.metrics import accuracy_lead, decide
 from training.train import fine_tune, note
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 
     from training.settings import TrainConfig
 
-FOLDS = 3
-ALWAYS = -1  # fold of the rows that every model learns from: those of labels that one fold has all of
 PASSES = 7_700  # sentences that are passed in all, but 10 to 30 times each
 
 
@@ -54,15 +49,15 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
     # Starting from a fitted classifier, a second pass over each row was no help (see docs/training.md).
     tuned = replace(config, head_start="fitted", epochs=epochs, consistency=config.consistency or 0.0, final_epochs=0)
     frozen = replace(tuned, freeze="encoder")
-    folds = _Folds(rows, seed=config.seed)
-    ways = [folds.judge(_Way("frozen", frozen), work, resume=resume)]
+    folds = Folds(rows, number=config.folds or FOLDS, seed=config.seed)
+    ways = [_judge(_Way("frozen", frozen), folds, work, resume=resume)]
     if names := name_rows(label_names(rows)):
-        ways.append(folds.judge(_Way("frozen-named", frozen, names), work, resume=resume))
+        ways.append(_judge(_Way("frozen-named", frozen, names), folds, work, resume=resume))
     best = max(ways, key=lambda way: way.score(config.selection))
     lead = {}
     if config.freeze != "encoder":
         way = _Way("tuned-named" if best.way.names else "tuned", tuned, best.way.names)
-        ways.append(folds.judge(way, work, resume=resume))
+        ways.append(_judge(way, folds, work, resume=resume))
         # Fine-tuning gains more from the rows that a fold withheld: only what is more than chance speaks against it.
         ahead, error = _lead(ways[-1], best, config.selection)
         lead = {"lead": {"over_tuned": ahead, "standard_error": error, "of": best.way.name}}
@@ -97,7 +92,7 @@ class _Judged:
     """A way, and what its models say of the rows that they had not learnt from."""
 
     way: _Way
-    logits: NDArray[np.float32]  # (rows of `_Folds.held_out`, labels)
+    logits: NDArray[np.float32]  # (rows of `Folds.held_out`, labels)
     given: NDArray[np.bool_]  # the label that each of these rows is given, shape of the logits
     truth: NDArray[np.bool_]  # the label that it has
     temperature: float
@@ -125,38 +120,18 @@ def _lead(before: _Judged, after: _Judged, score: str) -> tuple[float, float]:
     return change.value, (change.high - change.low) / (2 * 1.96)
 
 
-class _Folds:
-    """Rows, and which of them are judged by a model that has learnt from all others."""
+def _judge(way: _Way, folds: Folds, work: Path, *, resume: bool) -> _Judged:
+    """Learn from the rows outside each fold, and ask about those in it."""
 
-    def __init__(self, rows: Sequence[Row], *, seed: int) -> None:
-        copies = [fold(row.text) for row in rows]
-        fold_of, alone = deal(rows, copies, number=FOLDS, seed=seed)
-        learnt = {copy for row, copy in zip(rows, copies, strict=True) if row.labels[0] in alone}
-        always = np.array([copy in learnt for copy in copies])  # a copy of another label is not asked about either
-        if always.all():
-            always = np.array([row.labels[0] in alone for row in rows])
-        fold_of[always] = ALWAYS
-        numbers = [number for number in range(FOLDS) if (fold_of == number).any()]
-        self.parts = [(_chosen(rows, fold_of != number), _chosen(rows, fold_of == number)) for number in numbers]
-        self.held_out = [row for _, held_out in self.parts for row in held_out]
-        self.truth = targets(self.held_out, label_names(rows))
-        self.size = {"folds": len(self.parts), "rows": len(self.held_out)}
+    def learn(number: int) -> Path:
+        learnt, _ = folds.parts[number]
+        return fine_tune(way.config, [*learnt, *way.names], [], work / f"{way.name}-{number}", resume=resume)
 
-    def judge(self, way: _Way, work: Path, *, resume: bool) -> _Judged:
-        """Learn from the rows outside each fold, and ask about those in it."""
-        parts = []
-        for number, (learnt, held_out) in enumerate(self.parts):
-            best = fine_tune(way.config, [*learnt, *way.names], [], work / f"{way.name}-{number}", resume=resume)
-            parts.append(Checkpoint.load(str(best)).logits([row.text for row in held_out]))
-        logits = np.concatenate(parts)
-        judged = _Judged(way, logits, decide(logits), self.truth, fit_temperature(logits, self.truth))
-        print(
-            f"cross-validation, {way.name}: accuracy {judged.accuracy:.4f}, macro-F1 {judged.score('macro_f1'):.4f} "
-            f"over {len(self.held_out)} rows",
-            file=sys.stderr,
-        )
-        return judged
-
-
-def _chosen(rows: Sequence[Row], which: NDArray[np.bool_]) -> list[Row]:
-    return list(compress(rows, which.tolist()))
+    logits = folds.ask(learn)
+    judged = _Judged(way, logits, decide(logits), folds.truth, fit_temperature(logits, folds.truth))
+    print(
+        f"cross-validation, {way.name}: accuracy {judged.accuracy:.4f}, macro-F1 {judged.score('macro_f1'):.4f} "
+        f"over {len(folds.held_out)} rows",
+        file=sys.stderr,
+    )
+    return judged

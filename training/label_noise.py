@@ -71,8 +71,11 @@ def _doubted(truth: NDArray[np.bool_], probabilities: NDArray[np.float64], multi
 
     options: dict[str, Any] = {"filter_by": "low_self_confidence", "n_jobs": 1}
     if multi_label:
-        given = [np.flatnonzero(row).tolist() for row in truth]
-        doubted = np.asarray(find_multilabel_issues_per_class(given, probabilities, **options), dtype=bool)
+        # A label that all rows have, or none, is beyond doubt.
+        open_ones = truth.any(axis=0) & ~truth.all(axis=0)
+        given = [np.flatnonzero(row).tolist() for row in truth[:, open_ones]]
+        doubted = np.zeros_like(truth)
+        doubted[:, open_ones] = find_multilabel_issues_per_class(given, probabilities[:, open_ones], **options)
         return np.asarray(doubted & ((probabilities >= 0.5) != truth))
     chosen = find_label_issues(truth.argmax(axis=1), probabilities, **options)
     best = np.zeros_like(truth)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from inference.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -205,8 +207,16 @@ def measure(
         labels: Their names, in the order of the columns.
         multi_label: A row has every label that reaches its threshold, rather than the best one.
         thresholds: One a label, for `multi_label`; 0.5 when not given.
+
+    Raises:
+        InputError: a probability is no number.
     """
     rows = len(truth)
+    if broken := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+        raise InputError(
+            f"the model's scores of {broken} of {rows} rows are not numbers: its weights are damaged, or training "
+            "diverged; train with a lower --learning-rate and --head-learning-rate"
+        )
     predicted = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
     confusion = None
     if not multi_label:
@@ -256,7 +266,7 @@ def accuracy_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tupl
         rows with half a row added to each cell (Agresti and Min 2005), so that no difference in few rows is no proof.
     """
     change, center, error = _paired(before, after)
-    return change, center - 1.96 * error, center + 1.96 * error
+    return change, max(-1.0, center - 1.96 * error), min(1.0, center + 1.96 * error)
 
 
 def accuracy_lead(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from training.data import (
 from training.errors import DataError
 from training.metrics import score
 from training.sample import draw
+from training.settings import CHOOSING_ROWS
 from training.unfinished import alone
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def train(
         data: Rows to learn from.
         out: Becomes the model folder; a model that is there is replaced in one step.
         dev: Rows to choose the best epoch by, and never to learn from; by default a share of `data`, which is learnt
-            in the end (see `training.final`).
+            in the end (see `training.final`). Where that is fewer than 100 rows, cross-validation calibrates.
         test: Rows to measure the finished model on.
         search: Try several settings, and take what was best on the development rows.
         resume: Go on with the unfinished run of the same `out`.
@@ -89,7 +90,9 @@ def train(
             raise InputError(
                 f"--final-epochs is {config.final_epochs}, but rows of a --dev are never learnt; leave one of them out"
             )
-        config = replace(config, final_epochs=0)
+        if config.folds:
+            raise InputError(f"--folds is {config.folds}, but with a --dev its rows calibrate; leave one of them out")
+        config = replace(config, final_epochs=0, folds=0)
     rows = _divided(config, data, dev=dev, test=test, spare=bool(search or config.teacher))
 
     # Heavy imports wait until the data is known to be good.
@@ -128,7 +131,7 @@ def train(
             out,
             base_model=config.base,
             probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
-            labelled={"dev": rows.dev, "test": rows.test},
+            labelled={"test": rows.test} if "cross-validation" in held_out else {"dev": rows.dev, "test": rows.test},
             held_out=held_out,
             min_precision=config.min_precision,
             run=run and run | {"data": checked.to_json()},
@@ -176,6 +179,7 @@ def _learn(
     config: TrainConfig, rows: _Divided, work: Path, *, search: Search | None, resume: bool
 ) -> tuple[Path, dict[str, Unseen]]:
     """Return the folder of the checkpoint, and what others say of rows that it has learnt from and they have not."""
+    from training.crossed import cross_validate
     from training.few import fine_tune_few
     from training.final import learn_all
     from training.search import search as look_for
@@ -189,8 +193,9 @@ def _learn(
             f"{what} runs in one process; found {process_count()}: start it without torchrun or accelerate"
         )
     if is_first_process():
+        purpose = "choose the epoch" if len(rows.dev) >= CHOOSING_ROWS else "develop on"
         print(
-            f"{len(rows.train)} rows to learn from, {len(rows.dev)} to choose the epoch, {len(rows.test)} to test; "
+            f"{len(rows.train)} rows to learn from, {len(rows.dev)} to {purpose}, {len(rows.test)} to test; "
             f"{len(rows.labels)} labels",
             file=sys.stderr,
         )
@@ -202,8 +207,8 @@ def _learn(
         )
         best, cross_validated = fine_tune_few(config, rows.train, work, resume=resume)
         return best, {"cross-validation": cross_validated}
-    all_learnt = bool(config.for_rows(len(rows.train)).final_epochs)
-    taught = [*rows.train, *rows.dev] if all_learnt else rows.train
+    settled = config.for_rows(len(rows.train))
+    taught = [*rows.train, *rows.dev] if settled.final_epochs or settled.folds else rows.train
     all_teacher = (
         _teach(config.teacher, taught, rows.labels, multi_label=config.multi_label) if config.teacher else None
     )
@@ -213,11 +218,17 @@ def _learn(
         best = look_for(search, config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
     else:
         best = fine_tune(config, rows.train, rows.dev, work, soft=soft, teacher=teacher, resume=resume)
-    if not all_learnt:
-        return best, {}
-    # Beside what it goes on from, of which a search may find a better one.
-    best, before = learn_all(best, rows.train, rows.dev, best.parent / "final", teacher=all_teacher, resume=resume)
-    return best, {"dev": before}
+    # Beside what they go on from, of which a search may find a better one.
+    beside = best.parent
+    unseen: dict[str, Unseen] = {}
+    if settled.folds:
+        crossed = cross_validate(best, rows.train, rows.dev, beside / "folds", teacher=all_teacher, resume=resume)
+        if crossed.rows:  # but where each has a label that no other one has
+            unseen = {"cross-validation": crossed}
+    if settled.final_epochs:
+        best, before = learn_all(best, rows.train, rows.dev, beside / "final", teacher=all_teacher, resume=resume)
+        unseen = unseen or {"dev": before}
+    return best, unseen
 
 
 def export(

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from training import charts, confusion
 from training.charts import Line
+from training.settings import CHOOSING_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,11 +51,29 @@ def _learnt(run: Mapping[str, Any]) -> str:
     return f"{rows} and the names of {_plural(names, 'label')}" if names else rows
 
 
+def _chooses(run: Mapping[str, Any]) -> bool:
+    """Say whether the development rows of a run were enough to choose the epoch by."""
+    return bool(run["dev_rows"]["count"] >= CHOOSING_ROWS)
+
+
+def _decided(run: Mapping[str, Any] | None) -> str:
+    """Return what the development rows of a run decided."""
+    trials = (run or {}).get("search", {}).get("trials", ())
+    settings = f"the settings, the best of {_plural(len(trials), 'trial')}" if trials else ""
+    what = [settings, "the epoch" if not run or _chooses(run) else "", "the calibration"]
+    *others, last = filter(None, what)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 templates.filters["percent"] = lambda share: f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 templates.filters["thousands"] = lambda count: f"{count:,.0f}"
 templates.filters["plural"] = _plural
 templates.filters["probability"] = probability
+
+
 templates.filters["learnt"] = _learnt
+templates.filters["chooses"] = _chooses
+templates.filters["decided"] = _decided
 
 
 def page(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, NoReturn
 
 DEFAULT_BASE = "minilm"
+CHOOSING_ROWS = 100  # development rows that it takes to choose an epoch by, and to calibrate by
 LEAST_RATE = 1e-9  # of learning
 NO_BASE = "none"  # pretraining from scratch
 SOME_ROWS = 5_000  # up to so many, a tenth more of them is a gain that can be measured
@@ -28,7 +29,7 @@ class TrainConfig:
 
     base: str = DEFAULT_BASE  # hub id, local folder, or the default
     epochs: int | None = None  # at most: early stopping ends sooner; None: see `for_rows`
-    patience: int = 4  # epochs without a better development score before stopping
+    patience: int = 4  # epochs that are worse than the best, by more than chance, before stopping
     learning_rate: float = 1e-4  # peak in the top layer, reached after warm-up, then linear to 0
     head_learning_rate: float = 1e-3  # peak in the classifier
     layer_decay: float = 0.9  # learning rate of each layer, as a part of that of the layer above
@@ -39,6 +40,7 @@ class TrainConfig:
     detokenize: str | None = None  # treebank: "do n't" is read as "don't"; None: where rows are split so
     seed: int = 0
     dev_share: float = 0.1  # of the training rows, where no development file is given
+    folds: int | None = None  # models that are trained besides, each without a part of the rows; None: see `for_rows`
     final_epochs: int | None = None  # over all rows in the end, the development rows too; None: see `for_rows`
     pooling: str = "mean"  # what the classifier reads: the mean of all tokens, or the first token as stock BERT does
     init: str = "pretrained"  # types: only the word embedding rows are; random: nothing is
@@ -71,21 +73,23 @@ class TrainConfig:
         Return the settings of a run on so many rows: what nobody has set is what suits them.
 
         - epochs: 5, with more than 20,000 rows 3, and enough for 250 steps: fine-tuning on few rows fails for want of
-          steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884).
+          steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884). Where labels may be soft 150 are enough.
         - consistency: 1 (R-Drop), with more than 20,000 rows 0.
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
         - self_distillation: 0.5 where labels are soft, otherwise 0.
+        - folds: 3 where there are fewer than 100 development rows of these, otherwise 0.
         - final_epochs: enough for 30 steps, but no more than `epochs`; with more than 5,000 rows 0, and 0 where a row
           may have several labels, or where a fitted head is all that there is to learn.
         - freeze: pretrained embeddings. They are more than half of a small BERT's weights, and what rows do not mention
           could only drift away from what they do.
         """
         many = rows > MANY_ROWS
+        developed_on = rows * self.dev_share / (1 - self.dev_share)
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"
-        epochs = self.epochs or max(3 if many else 5, math.ceil(250 * self.batch_size / rows))
+        epochs = self.epochs or max(3 if many else 5, math.ceil((150 if probed else 250) * self.batch_size / rows))
         worth_all = rows <= SOME_ROWS and not fitted and not self.multi_label
         final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
@@ -95,6 +99,7 @@ class TrainConfig:
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
             soft_labels=soft_labels,
             self_distillation=own,
+            folds=(3 if developed_on < CHOOSING_ROWS else 0) if self.folds is None else self.folds,
             final_epochs=final_epochs if self.final_epochs is None else self.final_epochs,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
@@ -117,6 +122,7 @@ class TrainConfig:
             "epochs": (1, 10_000),
             "patience": (1, 10_000),
             "final_epochs": (0, 10_000),
+            "folds": (0, 100),
             "learning_rate": (LEAST_RATE, 1.0),
             "head_learning_rate": (LEAST_RATE, 1.0),
             "layers": (1, 1000),
@@ -132,8 +138,10 @@ class TrainConfig:
             "dev_share": (0.001, 0.9),
             "min_precision": (0.01, 1.0),
         }
-        unset = ("epochs", "final_epochs", "layers", "consistency", "soft_labels", "self_distillation", "min_precision")
-        _check_limits(self, limits, unset=unset)
+        unset = {"epochs", "final_epochs", "folds", "layers", "consistency", "soft_labels", "self_distillation"}
+        _check_limits(self, limits, unset=unset | {"min_precision"})
+        if self.folds == 1:
+            _refuse("folds", 1, "0, or 2 and more: what one leaves out the others learn from")
         if self.pooling == "first" and self.head_start == "fitted":
             _refuse(
                 "head_start", "fitted", "random with --pooling first, whose classifier has layers that are not linear"
@@ -240,7 +248,7 @@ class PretrainConfig:
             "hidden": (8, 100_000),
             "heads": (1, 1000),
         }
-        _check_limits(self, limits, unset=("epochs", "minutes", "learning_rate", "batch_size", "dropout", *SIZES))
+        _check_limits(self, limits, unset={"epochs", "minutes", "learning_rate", "batch_size", "dropout", *SIZES})
         for name in SIZES:
             if not self.from_scratch and getattr(self, name) is not None:
                 _refuse(
@@ -266,7 +274,7 @@ def _check_types(config: object) -> None:
             _refuse(field.name, value, "a text")
 
 
-def _check_limits(config: object, limits: dict[str, tuple[float, float]], *, unset: tuple[str, ...]) -> None:
+def _check_limits(config: object, limits: dict[str, tuple[float, float]], *, unset: set[str]) -> None:
     """Refuse a number that is outside its limits, or not whole where they are; `unset` names those that may be None."""
     for name, (low, high) in limits.items():
         value, whole = getattr(config, name), isinstance(low, int)

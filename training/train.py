@@ -27,7 +27,7 @@ from tqdm import tqdm
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
-from training.base import family, fetch, load_config, longest_input
+from training.base import family, fetch, hub_id, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
 from training.goals import Goals
@@ -35,6 +35,7 @@ from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
 from training.objective import TEACHER_SHARE, Objective
 from training.order import POOLED_BATCHES, by_length
+from training.settings import CHOOSING_ROWS
 from training.unfinished import check_same
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _trainer(
         compute_metrics=_scorer(labels, config),
         optimizers=(optimizer(model, config), None),
         callbacks=[
-            *([_LatestOfTheBest(), transformers.EarlyStoppingCallback(config.patience)] if dev else []),
+            *([_LatestOfTheBest(config.patience, len(dev))] if dev else []),
             *([_Epochs(goals)] if goals else []),
             *([_Progress()] if arguments.save_strategy != "no" else []),
         ],
@@ -259,6 +260,7 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
         "config": run["config"] | {"max_tokens": tokenizer.model_max_length},
         "history": _history(trainer.state.log_history),
         "chosen_epoch": _chosen_epoch(trainer.state),
+        "hub_id": hub_id(run["config"]["base"]),  # of the base, None for a folder: later a name may say neither
         "precision": "bfloat16" if has_bfloat16() else "float32",
         "processes": trainer.args.world_size,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
@@ -443,7 +445,6 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = Tr
         logging_strategy="epoch" if keep else "no",
         save_total_limit=1,  # and the best one, which the trainer keeps beside it
         load_best_model_at_end=choose,
-        restore_callback_states_from_checkpoint=True,  # a resumed run goes on counting epochs without a better score
         metric_for_best_model=config.selection if choose else None,
         disable_tqdm=True,
         report_to=[],
@@ -614,16 +615,30 @@ def _chosen_epoch(state: Any) -> float | None:
 
 class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
     """
-    Of the epochs within one standard error of the best development score, take the latest.
+    Take the latest epoch within one standard error of the best development score; stop after enough worse ones.
 
     Their order is chance, and the later ones end nearer to where the falling learning rate leads. The rule is that of
-    Breiman et al. 1984 ("Classification and Regression Trees", 3.4.3), who prefer the simpler of equal trees.
+    Breiman et al. 1984 ("Classification and Regression Trees", 3.4.3), who prefer the simpler of equal trees. Fewer
+    than `CHOOSING_ROWS` rows tell no epoch from another: the best of many is the luckiest one, and the last is taken.
+
+    Args:
+        patience: Epochs after the chosen one, all of them worse, after which training stops.
+        rows: Development rows.
     """
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:  # noqa: ARG002
-        score = metrics[f"eval_{args.metric_for_best_model}"]
-        if state.best_metric is not None and score >= state.best_metric - metrics["eval_standard_error"]:
+    def __init__(self, patience: int, rows: int) -> None:
+        self.patience = patience
+        self.rows = rows
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        name = f"eval_{args.metric_for_best_model}"
+        close = state.best_metric is None or metrics[name] >= state.best_metric - metrics["eval_standard_error"]
+        if close or self.rows < CHOOSING_ROWS:
             state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
+            return
+        # The log goes with the state of the run, so that a resumed one counts on.
+        worse = sum(name in entry and entry["step"] > state.best_global_step for entry in state.log_history)
+        control.should_training_stop |= worse >= self.patience
 
 
 class _Order(torch.utils.data.Sampler[int]):

@@ -50,6 +50,7 @@ def test_nothing_is_found_in_good_rows(tmp_path):
             "encoding",
             3,
         ),
+        ([("l'Å“uvre", "a"), ("voilÃ\xa0 tout", "b"), ("Â«NonÂ»", "b"), ("È™i", "a")], "encoding", 4),
         ([(f"new {i}", "a|b") for i in range(6)], "label_list", 6),
         ([(f"new {i}", '"a, b"') for i in range(6)], "label_list", 6),
         ([(f"new {i}", "\"['a', 'c']\"") for i in range(6)], "label_list", 6),
@@ -80,6 +81,12 @@ def test_what_is_planted_is_found(tmp_path, planted, code, count):
         "👍🏽 good",
         "½ cup",
         "“quoted” – text’s",
+        "»Spaß«, „Gruß“ und „MENÜ“",
+        "viel Spaß…",
+        "“RÉSUMÉ” at the CAFÉ™",
+        "« j’ai été…»",
+        "É… AMANHÃ…",
+        "CAFÉ\xa0!",
     ],
 )
 def test_what_was_decoded_well_has_no_signs_of_a_wrong_decoding(tmp_path, text):
@@ -112,6 +119,32 @@ def test_rows_that_a_quotation_mark_swallowed_are_found(tmp_path):
     assert [(finding.code, finding.count) for finding in checked.findings if finding.level == "warning"] == [
         ("swallowed", 1)
     ]
+
+
+def test_a_quotation_mark_in_any_column_is_found(tmp_path):
+    path = tmp_path / "data.tsv"
+    rows = [f"{label}\tnote {i}\t{text}" for i, (text, label) in enumerate(good(40))]
+    rows[5], rows[6] = rows[5].replace("note", '"note'), rows[6].replace("note 6", 'note 6"')
+    path.write_text("\n".join(["label\tnote\ttext", *rows]))
+
+    checked = check(Table.read(path), count_tokens=lambda texts: [3 for _ in texts], max_tokens=99)
+
+    (finding,) = [finding for finding in checked.findings if finding.level == "warning"]
+    assert (finding.code, finding.count) == ("swallowed", 1)
+    assert finding.examples[0].startswith("line 7: ")
+
+
+def test_texts_of_several_labels_that_none_can_be_spared_of_are_an_error(tmp_path, tiny_base):
+    data = write_csv(tmp_path / "data.csv", [("x one", "a|b"), ("y two", "b|c")])
+    arguments = (data, "--multi-label", "--base", tiny_base)
+
+    checked = run_command("check-data", *arguments)
+    refused = run_command("train", *arguments, "--out", tmp_path / "out")
+
+    assert checked.returncode == 1
+    assert "training needs a --dev" in checked.stdout
+    assert refused.returncode == 2
+    assert "name a --dev" in refused.stderr
 
 
 def test_what_training_refuses_is_an_error_here(tmp_path, tiny_base):
@@ -232,6 +265,8 @@ def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other
         ("日本語。", "日本語", True),
         ("I paid 10", "I paid 100", False),
         ("what is C#", "what is C", False),
+        ("5 % more", "5 more", False),
+        ("5\N{NARROW NO-BREAK SPACE}% more", "5% more", True),
         ("5% off", "5 off", False),
         ("-5 today", "5 today", False),
         ("R&D", "R D", False),

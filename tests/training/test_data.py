@@ -11,9 +11,9 @@ import pytest
 from tests.support import write_csv
 from training.checks import Table
 from training.copies import fold
+from training.crossed import Folds
 from training.data import Row, read_placed, read_rows, split, write_rows
 from training.errors import DataError
-from training.few import _Folds
 
 ROWS = [
     ("plain", "a"),
@@ -261,14 +261,14 @@ def test_rows_without_near_copies_are_divided_as_ever():
 def test_near_copies_are_in_one_fold_of_few_examples():
     rows = [Row(text, (str(i % 2),)) for i in range(12) for text in (f"text {i}", f"Text {i}.")]
 
-    for learnt, held_out in _Folds(rows, seed=0).parts:
+    for learnt, held_out in Folds(rows, seed=0).parts:
         assert not {fold(row.text) for row in learnt} & {fold(row.text) for row in held_out}
 
 
 def test_a_text_that_is_learnt_by_another_label_is_not_asked_about():
     rows = [Row(f"text {i}", ("ab"[i % 2],)) for i in range(12)] + [Row("text 0!", ("alone",))]
 
-    parts = _Folds(rows, seed=0).parts
+    parts = Folds(rows, seed=0).parts
 
     assert parts
     for learnt, held_out in parts:

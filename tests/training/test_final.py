@@ -60,7 +60,7 @@ def test_the_rows_that_chose_the_epoch_are_learnt_and_no_other_is_forgotten(tmp_
     rows = read_rows(sentences)
     names = label_names(rows)
     train, dev = split(rows, share=0.5, seed=0)
-    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 3, "learning_rate": 1e-3})
+    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 6, "learning_rate": 1e-3})
     chosen = fine_tune(config, train, dev, tmp_path / "work")
 
     made, before = learn_all(chosen, train, dev, tmp_path / "work" / "final")
@@ -137,7 +137,10 @@ def test_development_figures_and_calibration_are_of_before(model_folder, sentenc
     for told in (page, card):
         assert "They are of the PyTorch checkpoint before it learnt from these rows too." in told
         assert "and all 96 to learn from in the end" in told
-    assert "From there the model learnt from all rows for 3 epochs, at a learning rate of at most 0.0015." in page
+    assert (
+        "From there the model learnt from all rows for 3 epochs, at a learning rate of at most 0.0015 in the top layer."
+        in page
+    )
 
 
 def test_rows_of_a_development_file_are_never_learnt(tmp_path, tiny_base, sentences):
@@ -188,7 +191,7 @@ def test_hard_labels_and_those_of_a_teacher_are_learnt_to_the_end_too(
         "several labels": {"multi_label": True, "final_epochs": 1},
         "a teacher": {"teacher": str(model_folder)},
     }[kind]
-    pipeline.train(TrainConfig(base=str(tiny_base), **TINY, **settings), sentences, out=tmp_path / "out")
+    pipeline.train(TrainConfig(base=str(tiny_base), folds=0, **TINY, **settings), sentences, out=tmp_path / "out")
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     assert record["final"]["rows"] == 96
     assert Artifact.open(tmp_path / "out").manifest.metrics["dev"]["rows"] == record["dev_rows"]["count"]
@@ -209,7 +212,7 @@ def test_a_run_killed_in_its_last_part_goes_on_there(tmp_path, tiny_base, senten
     def end(*_, **__):
         raise KeyboardInterrupt
 
-    config = TrainConfig(base=str(tiny_base), final_epochs=3, **TINY | {"epochs": 2})
+    config = TrainConfig(base=str(tiny_base), final_epochs=3, folds=0, **TINY | {"epochs": 2})
     pipeline.train(config, sentences, out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(*((Goals, "turn", end_epoch) if within else (final, "note", end)))

@@ -135,6 +135,16 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
     assert suggested[f"line {len(rows) - 5 + 2}"] == pairs[-5][1]
 
 
+def test_a_label_that_all_rows_have_is_not_doubted(tmp_path):
+    rows = [(text, f"{label}|ticket") for text, label in sentences_of(60)]
+    rows[7] = (rows[7][0], "parcel|ticket" if "parcel" not in rows[7][1] else "login|ticket")
+
+    finding = findings_of(write_csv(tmp_path / "data.csv", rows), multi_label=True)["label_noise"]
+
+    assert "line 9" in {row["place"] for row in finding.rows}
+    assert all("ticket" in row["suggested"].split("|") for row in finding.rows)
+
+
 def test_folds_are_even_and_keep_copies_together():
     rows = [Row(f"text {i % 90}", ("rare",) if i % 90 < 2 else ("ab"[i % 2],)) for i in range(100)]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
+from inference import InputError
 from training.metrics import (
     Answered,
     Bin,
@@ -37,6 +38,20 @@ def test_single_label_figures_equal_scikit_learns():
         : np.count_nonzero(counted[~np.eye(4, dtype=bool)])
     ]
     assert np.array_equal(metrics.confusion, confusion_matrix(true, given, labels=range(4)))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_that_are_no_numbers_are_refused(multi_label):
+    probabilities = np.full((3, 2), 0.5, dtype=np.float32)
+    probabilities[1] = np.nan
+
+    with pytest.raises(InputError, match="scores of 1 of 3 rows are not numbers"):
+        measure(probabilities, np.eye(3, 2, dtype=bool), ["a", "b"], multi_label=multi_label)
+
+
+def test_no_interval_reaches_past_what_is_possible():
+    _, low, high = accuracy_change(np.array([False]), np.array([True]))
+    assert -1 <= low < high == 1
 
 
 def test_multi_label_figures_use_the_thresholds():

@@ -205,7 +205,7 @@ def test_rows_split_as_in_the_treebank_teach_a_model_that_reads_natural_ones(
     """Who trains on a corpus of split words is asked later by people who split none."""
     rows = [(f"{row.text} , i do n't -LRB- please -RRB- .", row.labels[0]) for row in read_rows(sentences)]
     base = make_base(tmp_path / "base", family)
-    config = TrainConfig(base=str(base), epochs=1, pooling="first", detokenize=detokenize)
+    config = TrainConfig(base=str(base), epochs=1, pooling="first", detokenize=detokenize, folds=0)
     split, natural = "my order , i do n't -LRB- late -RRB- .", "my order, i don't (late)."
 
     pipeline.train(config, write_csv(tmp_path / "data.csv", rows), out=tmp_path / "out")
@@ -363,7 +363,7 @@ def test_starting_point_and_frozen_parts_are_what_the_setting_says(tmp_path, tin
 
 
 def test_the_same_run_gives_the_same_model(tmp_path, tiny_base, sentences, model_folder):
-    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32)
+    config = TrainConfig(base=str(tiny_base), epochs=12, learning_rate=3e-3, batch_size=8, max_tokens=32, folds=0)
 
     again = pipeline.train(config, sentences, test=sentences, out=tmp_path / "again")
 
@@ -513,6 +513,8 @@ def test_a_killed_run_resumes_to_the_same_model_as_one_that_was_not(tmp_path, ti
         "8",
         "--max-tokens",
         "32",
+        "--folds",
+        "0",
     ]
     command = ["train", sentences, "--test", sentences, "--out", out, *options]
     process = subprocess.Popen([sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.PIPE)

@@ -341,6 +341,55 @@ def test_the_card_of_a_real_model_says_how_to_load_it(model_folder):
     assert "\n\n\n" not in text
 
 
+def test_a_card_says_what_was_on_the_hub_when_it_was_trained():
+    """A folder's name may be a stranger's by the time that the checkpoint is exported."""
+
+    def front(run, **values):
+        text = card(manifest(MANY, **values), {}, GATES, run)
+        return yaml.safe_load(text.split("---\n")[1]), text
+
+    of_folder, text = front(RUN | {"config": RUN["config"] | {"base": "bases/mine"}, "hub_id": None})
+    assert "base_model" not in of_folder
+    assert "bert" not in of_folder["tags"], "it may be of another family"
+    assert "fine-tuned from `minilm`" in text
+    of_hub, _ = front(RUN | {"hub_id": "some/base"})
+    assert of_hub["base_model"] == "some/base"
+    _, text = front(None, base_model="some/classifier")
+    assert "exported from `some/classifier`" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "decided"),
+    [
+        ({}, "chose the epoch and the calibration, so"),
+        ({"dev_rows": {"count": 99}}, "chose the calibration, so"),
+        (
+            {"search": {"trials": [{}, {}]}},
+            "chose the settings, the best of 2 trials, the epoch and the calibration, so",
+        ),
+    ],
+)
+def test_it_is_told_what_the_development_rows_chose(more, decided):
+    measured = {"dev": made(MANY, 300)}
+    for write in (report.page, card):
+        assert decided in write(manifest(MANY), measured, GATES, RUN | more)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "the latest that is within one standard error"),
+        ({"dev_rows": {"count": 99}}, "the last one, since 99 development rows cannot tell one from another"),
+        (
+            {"chosen_epoch": 0.0, "history": [{"epoch": 0.0, "dev_accuracy": 0.5, "dev_macro_f1": 0.5}]},
+            "nothing else learns",
+        ),
+    ],
+)
+def test_it_is_told_why_it_is_this_epoch(more, told):
+    assert told in report.page(manifest(MANY), {}, GATES, RUN | more)
+
+
 def test_a_base_has_a_name_on_the_hub_or_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
@@ -471,3 +520,14 @@ def test_the_page_of_a_real_model_opens_without_complaint(model_folder):
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
         tab.locator("#matrix .right").first.click()
         assert tab.locator("#texts li").count() >= 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"), [("dev", "the development rows, which"), ("cross-validation", "rows which"), ("test", None)]
+)
+def test_it_is_told_where_int8_was_compared_on_learnt_rows(rows, told):
+    final = RUN | {"final": {"epochs": 1, "learning_rate": 5e-5, "rows": 1000}}
+    for write in (report.page, card):
+        text = write(manifest(MANY), {rows: made(MANY, 300)}, GATES, final)
+        assert ("had learnt by then" in text) == bool(told)
+        assert not told or f"compared on {told} the model had learnt by then" in text
