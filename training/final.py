@@ -63,7 +63,7 @@ def learn_all(
     config = TrainConfig(**run["config"])
     rows = [*train, *dev]
     if is_first_process():
-        print(f"learning from all {len(rows)} rows in the end, those that chose the epoch too", file=sys.stderr)
+        print(f"learning from all {len(rows)} rows in the end, the development rows too", file=sys.stderr)
     logits = Checkpoint.load(str(chosen)).logits([row.text for row in rows])
     share = config.self_distillation or config.soft_labels or 0.0
     truth = targets(rows, label_names(train))
