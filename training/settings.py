@@ -73,7 +73,8 @@ class TrainConfig:
         Return the settings of a run on so many rows: what nobody has set is what suits them.
 
         - epochs: 5, with more than 20,000 rows 3, and enough for 250 steps: fine-tuning on few rows fails for want of
-          steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884). Where labels may be soft 150 are enough.
+          steps rather than of rows (Mosbach et al. 2020, arXiv:2006.04884). Where labels may be soft, and folds
+          multiply the time, 150 are as good.
         - consistency: 1 (R-Drop), with more than 20,000 rows 0.
         - soft_labels: 0.3, but 0 where the probe behind them would say nothing (another start than the pretrained
           base), where a teacher does, with more than 20,000 rows, or where a row may have several labels.
@@ -89,7 +90,8 @@ class TrainConfig:
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"
-        epochs = self.epochs or max(3 if many else 5, math.ceil((150 if probed else 250) * self.batch_size / rows))
+        steps = 150 if probed and developed_on < CHOOSING_ROWS else 250
+        epochs = self.epochs or max(3 if many else 5, math.ceil(steps * self.batch_size / rows))
         worth_all = rows <= SOME_ROWS and not fitted and not self.multi_label
         final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
