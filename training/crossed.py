@@ -15,7 +15,7 @@ from training.copies import fold
 from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
-from training.settings import CHOOSING_ROWS, TrainConfig
+from training.settings import CHOOSING_ROWS, FOLDS, TrainConfig
 from training.soft_labels import soft_labels
 from training.train import RUN_FILE, fine_tune, is_first_process, read_run
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from training.data import Row
 
-FOLDS = 3
 ALWAYS = -1  # fold of the rows that every model learns from: those of labels that one fold has all of
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from training.calibration import Unseen, fit_temperature
 from training.compare import macro_f1, macro_f1_change
-from training.crossed import FOLDS, Folds
+from training.crossed import Folds
 from training.data import Row, label_names
 from training.metrics import accuracy_lead, decide
+from training.settings import FOLDS
 from training.train import fine_tune, note
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 DEFAULT_BASE = "minilm"
 CHOOSING_ROWS = 100  # development rows that it takes to choose an epoch by, and to calibrate by
+FOLDS = 3  # where there are fewer
 LEAST_RATE = 1e-9  # of learning
 NO_BASE = "none"  # pretraining from scratch
 SOME_ROWS = 5_000  # up to so many, a tenth more of them is a gain that can be measured
@@ -86,11 +87,11 @@ class TrainConfig:
           could only drift away from what they do.
         """
         many = rows > MANY_ROWS
-        developed_on = rows * self.dev_share / (1 - self.dev_share)
+        few_to_develop_on = rows * self.dev_share / (1 - self.dev_share) < CHOOSING_ROWS
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"
-        steps = 150 if probed and developed_on < CHOOSING_ROWS else 250
+        steps = 150 if probed and few_to_develop_on else 250
         epochs = self.epochs or max(3 if many else 5, math.ceil(steps * self.batch_size / rows))
         worth_all = rows <= SOME_ROWS and not fitted and not self.multi_label
         final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
@@ -101,7 +102,7 @@ class TrainConfig:
             consistency=(0.0 if many else 1.0) if self.consistency is None else self.consistency,
             soft_labels=soft_labels,
             self_distillation=own,
-            folds=(3 if developed_on < CHOOSING_ROWS else 0) if self.folds is None else self.folds,
+            folds=(FOLDS if few_to_develop_on else 0) if self.folds is None else self.folds,
             final_epochs=final_epochs if self.final_epochs is None else self.final_epochs,
             freeze=self.freeze or ("none" if self.init == "random" else "embeddings"),
         )
