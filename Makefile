@@ -26,11 +26,11 @@ demo: setup ## train on the example sentences and serve the result at 127.0.0.1:
 	$(BIN)/bertrand demo
 
 test: setup browser containers ## run every test
-	@echo "the tests run in two halves side by side; each is shown at its end, which takes some twelve minutes"
+	@echo "the tests run in two halves side by side; each is shown at its end, which takes some fifteen minutes"
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-use pytest-rest
 
-# What uses a model, or containers, waits more than it computes; most of the rest trains. Ray is there so that both take as long.
-WITH_A_MODEL := tests/inference tests/service tests/containers $(filter-out %/test_ray.py,$(wildcard tests/scoring/test_*.py))
+# What uses a model, or containers, waits more than it computes; most of the rest trains.
+WITH_A_MODEL := tests/inference tests/service tests/containers tests/scoring
 
 pytest-use:
 	$(BIN)/pytest $(WITH_A_MODEL)
