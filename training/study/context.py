@@ -90,32 +90,34 @@ def study(
         "max_tokens": max_tokens,
         "seed": seed,
     }
-    run = Run.open("context", out, settings, minutes=minutes, resume=resume)
-    plan = run.measure("sentences", lambda: _plan(encoders, tokenizer, texts, size, run, seed))
-    words = Words.of([texts[i] for i in plan["chosen"]], tokenizer, max_tokens=size)
-    if plan["used"] < plan["read"]:
-        run.say(f"{plan['used']:,} of {plan['read']:,} sentences, which is what fits the time")
-    drawn = Drawn.of(words, values=len(layer_names(encoders.layers)) * encoders.config.hidden_size, seed=seed)
-    if not len(drawn.kinds):
-        raise DataError(
-            f"{corpus}: no word is used in {CONTEXTS} of {counted(len(words.ids), 'sentence')}; "
-            "expected sentences that share words"
-        )
-    if not drawn.is_measurable(words):
-        raise DataError(
-            f"{corpus}: no sentence has two words, or no word is one piece of the vocabulary of {subject.base}; "
-            "expected sentences in a language that it knows"
-        )
-    run.expect(len(encoders.names) * len(words.ids))
-    result = {
-        "sentences": {key: plan[key] for key in ("read", "used")},
-        "vocabulary": {"size": encoders.config.vocab_size, "hidden": encoders.config.hidden_size},
-        "layers": layer_names(encoders.layers),
-        "words": _told_words(words, drawn),
-        "weights": {name: _of_weights(run, encoders, words, drawn, name) for name in encoders.names},
-        "nearest": [_asked_use(run, encoders, words, text, query) for text, query in zip(uses, queries, strict=True)],
-    }
-    return run.finish(result, report)
+    with Run.open("context", out, settings, minutes=minutes, resume=resume) as run:
+        plan = run.measure("sentences", lambda: _plan(encoders, tokenizer, texts, size, run, seed))
+        words = Words.of([texts[i] for i in plan["chosen"]], tokenizer, max_tokens=size)
+        if plan["used"] < plan["read"]:
+            run.say(f"{plan['used']:,} of {plan['read']:,} sentences, which is what fits the time")
+        drawn = Drawn.of(words, values=len(layer_names(encoders.layers)) * encoders.config.hidden_size, seed=seed)
+        if not len(drawn.kinds):
+            raise DataError(
+                f"{corpus}: no word is used in {CONTEXTS} of {counted(len(words.ids), 'sentence')}; "
+                "expected sentences that share words"
+            )
+        if not drawn.is_measurable(words):
+            raise DataError(
+                f"{corpus}: no sentence has two words, or no word is one piece of the vocabulary of {subject.base}; "
+                "expected sentences in a language that it knows"
+            )
+        run.expect(len(encoders.names) * len(words.ids))
+        result = {
+            "sentences": {key: plan[key] for key in ("read", "used")},
+            "vocabulary": {"size": encoders.config.vocab_size, "hidden": encoders.config.hidden_size},
+            "layers": layer_names(encoders.layers),
+            "words": _told_words(words, drawn),
+            "weights": {name: _of_weights(run, encoders, words, drawn, name) for name in encoders.names},
+            "nearest": [
+                _asked_use(run, encoders, words, text, query) for text, query in zip(uses, queries, strict=True)
+            ],
+        }
+        return run.finish(result, report)
 
 
 def _told_words(words: Words, drawn: Drawn) -> dict[str, Any]:

@@ -114,8 +114,8 @@ def study(
     from training.base import quiet_transformers
 
     quiet_transformers()
-    run = Run.open("init", out, settings, minutes=minutes, resume=resume)
-    return run.finish(_measure(run, config, rows, judged, labels, numbers, epochs), report)
+    with Run.open("init", out, settings, minutes=minutes, resume=resume) as run:
+        return run.finish(_measure(run, config, rows, judged, labels, numbers, epochs), report)
 
 
 def _read(data: Path, test: Path | None, seed: int, text_column: str, label_column: str) -> tuple[list[Row], list[Row]]:

@@ -132,8 +132,8 @@ def study(
         "rows": fingerprint(rows),
         "learnt": fingerprint(learnt),
     }
-    run = Run.open("landscape", out, settings, minutes=minutes, resume=resume)
-    return _Study(run, ends, rows, learnt, seed).make(exact=exact)
+    with Run.open("landscape", out, settings, minutes=minutes, resume=resume) as run:
+        return _Study(run, ends, rows, learnt, seed).make(exact=exact)
 
 
 class _Study:

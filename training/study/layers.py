@@ -89,31 +89,31 @@ def study(
         "rows": fingerprint(rows),
         "learnt": fingerprint(learnt[0]) if learnt else None,
     }
-    run = Run.open("layers", out, settings, minutes=minutes, resume=resume)
-    backs = rollbacks(ends.end.model.config.num_hidden_layers)
-    count = run.measure("rows", lambda: _affordable(run, ends, rows, len(backs)))
-    chosen = some(rows, count, seed=seed)
-    if len(chosen) < len(rows):
-        run.say(f"{len(chosen)} of {page.counted(len(rows), 'row')} are measured on, so as to keep the time")
-    batches = Batches.of(chosen, ends.end)
+    with Run.open("layers", out, settings, minutes=minutes, resume=resume) as run:
+        backs = rollbacks(ends.end.model.config.num_hidden_layers)
+        count = run.measure("rows", lambda: _affordable(run, ends, rows, len(backs)))
+        chosen = some(rows, count, seed=seed)
+        if len(chosen) < len(rows):
+            run.say(f"{len(chosen)} of {page.counted(len(rows), 'row')} are measured on, so as to keep the time")
+        batches = Batches.of(chosen, ends.end)
 
-    run.expect(len(backs) + 2)
-    result: dict[str, Any] = {"model": ends.describe() | {"layer_decay": ends.config.layer_decay}}
-    result["rows"] = {
-        "given": len(rows),
-        "measured": len(chosen),
-        "shared": shared(rows, learnt[0]) if learnt else None,
-    }
-    result["drift"] = run.measure("drift", lambda: _drift(ends))
-    result["types"] = run.measure("types", lambda: _types(ends, learnt, rows))
-    result["alike"] = run.measure("alike", lambda: _alike(ends, chosen, seed))
-    run.advance(2, "drift and likeness of representations")
-    scores = {}
-    for name, back in backs.items():
-        scores[name] = run.measure(f"rolled back: {name}", partial(_score, ends, batches, back))
-        run.advance(1, f"rolled back: {name}")
-    result["rollbacks"] = [_against(scores["nothing"], name, back, scores[name]) for name, back in backs.items()]
-    return run.finish(result, report)
+        run.expect(len(backs) + 2)
+        result: dict[str, Any] = {"model": ends.describe() | {"layer_decay": ends.config.layer_decay}}
+        result["rows"] = {
+            "given": len(rows),
+            "measured": len(chosen),
+            "shared": shared(rows, learnt[0]) if learnt else None,
+        }
+        result["drift"] = run.measure("drift", lambda: _drift(ends))
+        result["types"] = run.measure("types", lambda: _types(ends, learnt, rows))
+        result["alike"] = run.measure("alike", lambda: _alike(ends, chosen, seed))
+        run.advance(2, "drift and likeness of representations")
+        scores = {}
+        for name, back in backs.items():
+            scores[name] = run.measure(f"rolled back: {name}", partial(_score, ends, batches, back))
+            run.advance(1, f"rolled back: {name}")
+        result["rollbacks"] = [_against(scores["nothing"], name, back, scores[name]) for name, back in backs.items()]
+        return run.finish(result, report)
 
 
 def _affordable(run: Run, ends: Ends, rows: Sequence[Row], times: int) -> int:

@@ -115,38 +115,39 @@ def study(
         "max_tokens": max_tokens,
         "seed": seed,
     }
-    run = Run.open("mask", out, settings, minutes=minutes, resume=resume)
-    share = SCORING if rows else 1.0
-    plan = run.measure("plan", lambda: _plan(models, texts, max_tokens, share * run.left, seed))
-    if plan["scored"] < len(texts):
-        run.say(f"{plan['scored']:,} of {len(texts):,} sentences, which is what fits the time")
-    chosen = [texts[i] for i in plan["chosen"]]
-    known = [texts[i] for i in _sample(len(texts), seed)]
-    words, hidden = _hide(models, known, corpus, most=plan["words"], max_tokens=max_tokens, seed=seed)
-    run.expect(len(names) * (len(chosen) + plan["words"]))
-    guessed = {name: _guessed(run, models, words, hidden, name) for name in names}
-    scores = {
-        name: run.measure(f"{name}, scores", partial(_scored, run, models, chosen, name, max_tokens)) for name in names
-    }
-    result = {
-        "sentences": {
-            "read": len(texts),
-            "counted": len(known),
-            "scored": len(chosen),
-            "guessed": len(hidden.sentences),
-        },
-        **_vocabularies(models, words, hidden),
-        "guesses": {name: _without_examples(parts) for name, parts in guessed.items()},
-        "examples": _told_examples(hidden, known, guessed),
-        "asked": [
-            {"text": text} | {name: answers[number] for name, answers in asked.items()}
-            for number, text in enumerate(guesses)
-        ],
-        "perplexity": _perplexities(scores, seed, same=models.have_one_vocabulary),
-        "expected": {name: _extremes(chosen, scores[name]) for name in names},
-        "classifier": _classified(run, names, rows, judged, seed, seeds, max_tokens) if rows else None,
-    }
-    return run.finish(result, report, files={SCORES: _table(chosen, scores)})
+    with Run.open("mask", out, settings, minutes=minutes, resume=resume) as run:
+        share = SCORING if rows else 1.0
+        plan = run.measure("plan", lambda: _plan(models, texts, max_tokens, share * run.left, seed))
+        if plan["scored"] < len(texts):
+            run.say(f"{plan['scored']:,} of {len(texts):,} sentences, which is what fits the time")
+        chosen = [texts[i] for i in plan["chosen"]]
+        known = [texts[i] for i in _sample(len(texts), seed)]
+        words, hidden = _hide(models, known, corpus, most=plan["words"], max_tokens=max_tokens, seed=seed)
+        run.expect(len(names) * (len(chosen) + plan["words"]))
+        guessed = {name: _guessed(run, models, words, hidden, name) for name in names}
+        scores = {
+            name: run.measure(f"{name}, scores", partial(_scored, run, models, chosen, name, max_tokens))
+            for name in names
+        }
+        result = {
+            "sentences": {
+                "read": len(texts),
+                "counted": len(known),
+                "scored": len(chosen),
+                "guessed": len(hidden.sentences),
+            },
+            **_vocabularies(models, words, hidden),
+            "guesses": {name: _without_examples(parts) for name, parts in guessed.items()},
+            "examples": _told_examples(hidden, known, guessed),
+            "asked": [
+                {"text": text} | {name: answers[number] for name, answers in asked.items()}
+                for number, text in enumerate(guesses)
+            ],
+            "perplexity": _perplexities(scores, seed, same=models.have_one_vocabulary),
+            "expected": {name: _extremes(chosen, scores[name]) for name in names},
+            "classifier": _classified(run, names, rows, judged, seed, seeds, max_tokens) if rows else None,
+        }
+        return run.finish(result, report, files={SCORES: _table(chosen, scores)})
 
 
 def _hide(

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,10 @@ from tqdm import tqdm
 
 from inference import artifact
 from training.study import page
-from training.unfinished import check_same
+from training.unfinished import alone, check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from training.study.page import Report
@@ -47,11 +48,12 @@ class Run:
     _total: float = 0.0
 
     @classmethod
+    @contextmanager
     def open(
         cls, study: str, out: Path, settings: Mapping[str, Any], *, minutes: float | None, resume: bool = False
-    ) -> Run:
+    ) -> Iterator[Run]:
         """
-        Begin a study, or go on with one that was not finished.
+        Begin a study, or go on with one that was not finished; until the context ends, no other process may work on it.
 
         Args:
             study: Its name.
@@ -63,22 +65,14 @@ class Run:
         Raises:
             ArtifactError: `out` is something other than a study.
             DataError: `resume`, and the unfinished one is of other settings, data or models.
+            InputError: Another process makes the study of the same `out`.
         """
         artifact.check_replaceable(out, mark=STUDY, kind="study")
         kept: dict[str, Any] = json.loads(json.dumps({"study": study} | dict(settings)))
         run = cls(study, out, kept, minutes)
-        record = run.work / RUN
-        if resume and record.is_file():
-            run._go_on(json.loads(record.read_bytes()))
-            return run
-        if resume:
-            print("no unfinished study to resume; starting anew", file=sys.stderr)
-        shutil.rmtree(run.work, ignore_errors=True)
-        run.work.mkdir(parents=True)
-        partial = record.with_suffix(".partial")
-        partial.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
-        partial.rename(record)  # whole, whenever a kill comes
-        return run
+        with alone(run.work):
+            run._begin(resume=resume)
+            yield run
 
     @property
     def work(self) -> Path:
@@ -187,6 +181,19 @@ class Run:
         shutil.rmtree(self.work)
         self.say(f"wrote {self.out}/{page.PAGE} and {STUDY} after {clock(self.elapsed)}")
         return record
+
+    def _begin(self, *, resume: bool) -> None:
+        record = self.work / RUN
+        if resume and record.is_file():
+            self._go_on(json.loads(record.read_bytes()))
+            return
+        if resume:
+            print("no unfinished study to resume; starting anew", file=sys.stderr)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        partial = record.with_suffix(".partial")
+        partial.write_text(json.dumps(self.settings, ensure_ascii=False), encoding="utf-8")
+        partial.rename(record)  # whole, whenever a kill comes
 
     def _go_on(self, settings: Mapping[str, Any]) -> None:
         check_same(self.out, settings, self.settings, what="study")

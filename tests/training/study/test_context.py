@@ -17,6 +17,7 @@ from training.study import context, page
 from training.study.split import split
 from training.study.subject import Subject, load_encoder
 from training.study.words import Words, vectors
+from training.unfinished import alone
 
 NAMES = ["pretrained", "fine-tuned", "random"]
 
@@ -214,6 +215,18 @@ def test_the_command_writes_a_study_in_the_time_it_has(tiny_base, sentences, tmp
     assert f"64 of {read:,} sentences, which is what fits the time" in told.err
     assert told.out.strip() == "\n".join(context.report(record).answer)
     assert "of which 64 drawn at random were run" in (out / "study.html").read_text()
+
+
+def test_a_study_that_another_process_makes_is_left_alone(tiny_base, sentences, tmp_path):
+    work = tmp_path / ".out.study"
+    work.mkdir()
+    (work / "measured.jsonl").write_text("what the other has measured\n")
+
+    with alone(work), pytest.raises(InputError, match="another process is at work there"):
+        context.study(str(tiny_base), sentences, tmp_path / "out")
+    assert (work / "measured.jsonl").read_text() == "what the other has measured\n"
+    context.study(str(tiny_base), sentences, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_corpus_with_nothing_to_compare_is_refused(tiny_base, tmp_path):
