@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from inference.artifact import CHECKPOINT
 from training.base import hub_id
-from training.report import final, headline, speed, templates
+from training.facts import Facts
+from training.rendering import templates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,61 +25,43 @@ def card(
     manifest: Manifest, measured: Mapping[str, Measured], gates: Sequence[Gate], run: Mapping[str, Any] | None
 ) -> str:
     """Return the model card; the arguments are those of `report.page`."""
-    measured = {name: one for name, one in measured.items() if len(one.rows)}
-    front = yaml.safe_dump(_front(manifest, measured, run), allow_unicode=True, sort_keys=False, width=1000)
-    name = headline(measured)
+    facts = Facts.of(manifest, measured, gates, run)
+    front = yaml.safe_dump(_front(facts), allow_unicode=True, sort_keys=False, width=1000)
     return templates.get_template("card.md").render(
         front=front,
+        facts=facts,
         manifest=manifest,
-        measured=measured,
-        main=name,
-        best=measured[name] if name else None,
         gates=gates,
-        speed=speed(gates),
         run=run,
-        final=final(run),
-        data=run.get("data") if run else None,
+        best=facts.best,
         custom_code=CUSTOM_CODE in manifest.sha256,
     )
 
 
-def _front(manifest: Manifest, measured: Mapping[str, Measured], run: Mapping[str, Any] | None) -> dict[str, Any]:
+def _front(facts: Facts) -> dict[str, Any]:
     """Return what the hub reads: what the model is for, what it was made of, and what was measured."""
+    manifest = facts.manifest
     front: dict[str, Any] = {"pipeline_tag": "text-classification", "library_name": "transformers"}
-    base = run.get("hub_id") if run else hub_id(manifest.base_model)
+    base = facts.run.get("hub_id") if facts.run else hub_id(manifest.base_model)
     if base:
         front["base_model"] = base
     front["tags"] = ["onnx", "bertrand", *(["custom_code"] if CUSTOM_CODE in manifest.sha256 else [])]
-    if measured:
-        results = [_result(manifest, name, one) for name, one in measured.items()]
+    if facts.measured:
+        results = [_result(facts, name) for name in facts.measured]
         front["model-index"] = [{"name": manifest.name, "results": results}]
     return front
 
 
-def _result(manifest: Manifest, name: str, measured: Measured) -> dict[str, Any]:
-    metrics = measured.metrics
+def _result(facts: Facts, name: str) -> dict[str, Any]:
+    metrics, model = facts.measured[name].metrics, facts.manifest.name
+    accuracy = "Accuracy, all labels of a text right" if facts.several else "Accuracy"
     return {
         "task": {"type": "text-classification", "name": "Text classification"},
-        "dataset": {"type": manifest.name, "name": f"{manifest.name}, {name} rows", "split": name},
+        # The rows are on no hub: a name there might be somebody else's.
+        "dataset": {"type": "unpublished", "name": f"{model}, {name} rows", "split": name},
         "metrics": [
-            {"type": "accuracy", "name": "Accuracy", "value": round(metrics.accuracy, 4)},
+            {"type": "accuracy", "name": accuracy, "value": round(metrics.accuracy, 4)},
             {"type": "f1", "name": "Macro-F1", "value": round(metrics.macro_f1, 4), "args": {"average": "macro"}},
             {"type": "ece", "name": "Expected calibration error", "value": round(metrics.ece, 4)},
         ],
     }
-
-
-def _code(text: object) -> str:
-    """Return Markdown that shows a text as it is, whatever it holds."""
-    line = " ".join(str(text).split())
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    padding = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{fence}{padding}{line}{padding}{fence}"
-
-
-def _prose(text: object) -> str:
-    """Return Markdown in which nothing of a text is a mark."""
-    return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", " ".join(str(text).split()))
-
-
-templates.filters |= {"code": _code, "prose": _prose}

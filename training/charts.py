@@ -8,7 +8,24 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from training.svg import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH, Axis, Figure, axes, element, frame, short, ticks
+from training.svg import (
+    BOTTOM,
+    HEIGHT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Figure,
+    axes,
+    element,
+    frame,
+    isolated,
+    short,
+    shortened,
+    text_width,
+    ticks,
+)
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +120,8 @@ def bars(title: str, values: Sequence[tuple[str, float]], *, x: str) -> Figure:
         values: Name and value, from the top down.
         x: What runs to the right.
     """
-    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name, _ in values]
-    left = 12 + round(6.6 * max((len(name) for name in names), default=0))
+    names = [shortened(name, LONGEST_NAME) for name, _ in values]
+    left = 12 + round(max((text_width(name, 12) for name in names), default=0))
     height = 22 * len(values)
     scale = Axis(ticks(0, max((value for _, value in values), default=0) or 1), left, WIDTH - 44)
     parts = []
@@ -156,7 +173,7 @@ def grid(
     """
     known = [value for row in values for value in row if math.isfinite(value)]
     low, high = min(known, default=0) if low is None else low, max(known, default=1) if high is None else high
-    left = 26 + round(6.4 * max((len(name) for name in rows), default=0))
+    left = 26 + round(max((text_width(name, 12) for name in rows), default=0))
     size = (WIDTH - left - RIGHT) / len(columns)
     step = min(size, TALLEST, 2 * WIDTH / len(rows))
     tall = step * len(rows)
@@ -295,8 +312,8 @@ def heat_map(labels: Sequence[str], order: Sequence[int], cells: Sequence[Cell])
         cells: Those that have rows.
     """
     size = min(44, max(12, 480 // len(labels)))
-    names = [label if len(label) <= LONGEST_NAME else f"{label[: LONGEST_NAME - 1]}…" for label in labels]
-    margin = 16 + round(6.2 * max(map(len, names)))
+    names = [shortened(label, LONGEST_NAME) for label in labels]
+    margin = 16 + round(max(text_width(name, 10.5) for name in names))
     side = size * len(labels)
     place = {label: position for position, label in enumerate(order)}
     totals = [0] * len(labels)
@@ -314,7 +331,7 @@ def heat_map(labels: Sequence[str], order: Sequence[int], cells: Sequence[Cell])
         ]
     for i, cell in enumerate(cells):
         true, given = cell.true or 0, cell.given or 0
-        told = f"true {labels[true]}, given {labels[given]}: {_rows(cell.rows)}"
+        told = f"true {isolated(labels[true])}, given {isolated(labels[given])}: {counted(cell.rows, 'row')}"
         parts.append(
             element(
                 "rect",
@@ -338,10 +355,7 @@ def heat_map(labels: Sequence[str], order: Sequence[int], cells: Sequence[Cell])
         aria_label=f"Confusion matrix of {len(labels)} labels; the mistakes are listed below",
         width=margin + side + 2,
         height=margin + side + 2,
+        viewBox=f"0 0 {margin + side + 2} {margin + side + 2}",
         data_size=size,
         data_margin=margin,
     )
-
-
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"

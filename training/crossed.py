@@ -15,9 +15,9 @@ from training.copies import fold
 from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
-from training.settings import CHOOSING_ROWS, FOLDS, TrainConfig
+from training.settings import FOLDS, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import RUN_FILE, fine_tune, is_first_process, read_run
+from training.train import RUN_FILE, fine_tune, is_first_process, note, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,7 +76,8 @@ def cross_validate(
     """
     Train anew as a run was, for each fold without it, and return what these models say of the rows they have not seen.
 
-    A few development rows say little of how well a model is calibrated, and of how good it is; these are all rows.
+    A few development rows say little of how well a model is calibrated, and of how good it is; these are all rows. How
+    many they are, and of how many folds, is added to the record of the run.
 
     Args:
         chosen: Folder of a checkpoint, with the record of its run.
@@ -92,7 +93,7 @@ def cross_validate(
     folds = Folds([*train, *dev], number=config.folds or FOLDS, seed=config.seed)
 
     def learn(number: int) -> Path:
-        learnt, held_out = folds.parts[number]
+        learnt, _ = folds.parts[number]
         # In as many steps as the run took: models of fewer rows and fewer steps are less sure than it is.
         epochs = max(1, round((config.epochs or 1) * len(train) / len(learnt)))
         if is_first_process():
@@ -101,7 +102,7 @@ def cross_validate(
         return fine_tune(
             replace(config, epochs=epochs),
             learnt,
-            held_out if len(dev) >= CHOOSING_ROWS else [],  # to choose the epoch as the run did
+            [],  # the last epoch is taken: the best one on rows that are judged next would flatter
             folder,
             soft=soft_labels(config, learnt),
             teacher=None if teacher is None else teacher[folds.learnt(number)],
@@ -110,5 +111,6 @@ def cross_validate(
 
     logits = folds.ask(learn)
     if is_first_process():
+        note(chosen, cross_validation=folds.size)
         print(f"cross-validation: {len(folds.held_out)} rows are judged", file=sys.stderr)
     return Unseen(folds.held_out, logits)

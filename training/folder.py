@@ -23,6 +23,7 @@ from training.errors import GateError
 from training.export import export_graphs
 from training.metrics import Measured, measure, targets
 from training.train import RUN_FILE
+from training.wording import probability
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,7 +163,7 @@ def _calibrate(checkpoint: Checkpoint, unseen: Unseen, min_precision: float | No
         min_precision=min_precision,
     )
     if abstention := calibration.abstention:
-        threshold = report.probability(abstention.threshold, 3)
+        threshold = probability(abstention.threshold, 3)
         _say(
             f"gives a label from a probability of {threshold} on: {abstention.precision:.1%} of the "
             f"answers are right then, and {abstention.coverage:.1%} of {len(unseen.rows)} unseen rows get one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 400, 250  # units of a chart, which are pixels where there is room for them
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # margins
+LETTER, CAPITAL, WIDE_LETTER = 0.59, 0.75, 1.0  # widths of most letters, as a part of their size
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,38 @@ def element(name: str, *children: str | Markup, **attributes: str | float) -> Ma
 def short(value: float) -> str:
     """Return a coordinate, to a hundredth."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def text_width(text: str, size: float) -> float:
+    """
+    Return about how wide a text is in a sans-serif face, and rather more than less.
+
+    Args:
+        text: A line of it.
+        size: Of the letters, as CSS has it.
+    """
+    return size * sum(_letter_width(letter) for letter in text)
+
+
+def _letter_width(letter: str) -> float:
+    if unicodedata.combining(letter):
+        return 0.0
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 1.0
+    return WIDE_LETTER if letter in "mwMW@%" else CAPITAL if letter.isupper() else LETTER
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most so many characters: names that begin alike mostly end differently, so both ends stay."""
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end]}…{name[len(name) - end :]}"
+
+
+def isolated(text: str) -> str:
+    """Return a text in Unicode's isolates (UAX 9): of whatever script, what stands beside it keeps its order."""
+    return f"\u2068{text}\u2069"
 
 
 def file_name(title: str) -> str:

@@ -17,6 +17,7 @@ from training import charts, confusion, pipeline, report, svg
 from training.base import hub_id
 from training.card import card
 from training.data import Row
+from training.facts import Facts
 from training.gates import Gate
 from training.metrics import Bin, Measured, measure, targets
 
@@ -287,9 +288,12 @@ def no_rows(labels):
 
 
 def test_the_chosen_epoch_is_the_one_that_the_run_took():
-    assert report.chosen_epoch(RUN)["dev_loss"] == 2.5 / 3
-    assert report.chosen_epoch({**RUN, "history": [], "chosen_epoch": None}) is None
-    assert report.chosen_epoch(None) is None
+    def chosen_epoch(run):
+        return Facts.of(manifest(MANY), {}, GATES, run).chosen
+
+    assert chosen_epoch(RUN)["dev_loss"] == 2.5 / 3
+    assert chosen_epoch({**RUN, "history": [], "chosen_epoch": None}) is None
+    assert chosen_epoch(None) is None
 
 
 def test_a_run_that_diverged_is_drawn_as_far_as_it_goes():
@@ -390,6 +394,107 @@ def test_it_is_told_why_it_is_this_epoch(more, told):
     assert told in report.page(manifest(MANY), {}, GATES, RUN | more)
 
 
+@pytest.mark.parametrize("write", [report.page, card])
+def test_figures_of_cross_validation_are_those_of_other_models(write):
+    run = RUN | {"dev_rows": {"count": 50}, "cross_validation": {"folds": 3, "rows": 300}}
+
+    text = write(manifest(MANY), {"cross-validation": made(MANY, 300)}, GATES, run)
+
+    assert "Models like it, each of which learnt without one of 3 parts of the rows, are right for" in text
+    assert "of 300 rows that they had not learnt from (cross-validation;" in text
+    assert "Those rows chose the calibration." in text
+    assert "Measured on the fp32 graph" not in text, "nothing was"
+    both = write(manifest(MANY), {"cross-validation": made(MANY, 300), "test": made(MANY, 90)}, GATES, run)
+    assert "It is right for" in both
+    assert "Measured on the fp32 graph, except the cross-validation rows." in both
+
+
+@pytest.mark.parametrize("write", [report.page, card])
+def test_it_is_told_that_cross_validation_chose_how_few_examples_were_learnt(write):
+    ways = {name: {"accuracy": score, "macro_f1": score} for name, score in [("frozen", 0.7512), ("tuned", 0.8125)]}
+    crossed = {"folds": 3, "rows": 300, "ways": ways, "chosen": "tuned", "names": 0}
+
+    text = write(
+        manifest(MANY),
+        {"cross-validation": made(MANY, 300)},
+        GATES,
+        RUN | {"dev_rows": {"count": 0}, "cross_validation": crossed},
+    )
+
+    assert "chose how to learn, the best of 2 ways and the calibration, so their figures flatter." in text
+    assert ", 0 rows to" not in text
+    if write is report.page:
+        assert re.search(r"fine-tuned from the fitted classifier \(taken\)</th><td>0.8125</td>", text)
+        assert re.search(r"nothing else learns</th><td>0.7512</td>", text)
+
+
+@pytest.mark.parametrize("write", [report.page, card])
+def test_an_abstaining_model_says_first_what_it_answers(write):
+    measured = made(MANY[:5], 500)
+    (answered,) = measured.answered([0.9])
+    run = RUN | {"config": RUN["config"] | {"min_precision": 0.97}}
+
+    text = write(manifest(MANY[:5], thresholds=(0.9,) * 5), {"test": measured}, GATES, run)
+
+    share, right = (f"{100 * value:.1f}\N{NO-BREAK SPACE}%" for value in (answered.coverage, answered.precision))
+    assert "Its best label is right for" in text
+    assert f"It gives a label to {share} of them, and is right for {right} of those, where 97.0" in text
+    never = write(manifest(MANY[:5], thresholds=(1.0,) * 5), {"test": measured}, GATES, None)
+    assert "It is sure enough of none of them to give a label." in never
+
+
+@pytest.mark.parametrize("write", [report.page, card])
+def test_what_no_model_would_be_right_for_is_told_too(write):
+    rows = [Row("a", ("spam",)), *(Row(f"b{i}", ("ham",)) for i in range(3))]
+    scores = np.tile(np.float32([[0.9, 0.1]]), (4, 1))
+    truth = targets(rows, ("ham", "spam"))
+    measured = Measured(rows, scores, scores, measure(scores, truth, ("ham", "spam")))
+
+    text = write(manifest(("ham", "spam")), {"test": measured}, GATES, RUN)
+
+    assert "75.0\N{NO-BREAK SPACE}%" in text
+    assert re.search("if all were given (<bdi>ham|`ham`)", text)
+
+
+def test_a_ratio_of_nothing_is_no_zero():
+    rows = [Row(f"{i}", ("ham",)) for i in range(4)]
+    scores = np.tile(np.float32([[0.9, 0.06, 0.04]]), (4, 1))
+    scores[0] = [0.1, 0.8, 0.1]
+    labels = ("ham", "spam", "eggs")
+    truth = targets([*rows, Row("e", ("eggs",))], labels)
+    scores = np.vstack([scores, np.float32([[0.9, 0.05, 0.05]])])
+    measured = Measured([*rows, Row("e", ("eggs",))], scores, scores, measure(scores, truth, labels))
+
+    page = report.page(manifest(labels), {"test": measured}, GATES, None)
+
+    def figures(label):
+        row = re.search(rf"<bdi>{label}</bdi></th>(.*?)</tr>", page[page.index("Figures of every label") :])[1]
+        return re.findall(r"<td data-value=\"[^\"]*\">(.*?)</td>", row)
+
+    assert figures("ham") == ["0.750", "0.750", "0.750"]
+    assert figures("spam") == ["0.000", "0.000", "–"], "it was given once, and no row has it"
+    assert figures("eggs") == ["0.000", "–", "0.000"], "one row has it, and it was never given"
+
+
+def test_the_card_says_of_which_rows_it_is_sure():
+    metrics = {"test": {"predicted": {MANY[0]: 0.25, "(none)": 0.75}, "confidence": 0.625}}
+    test = {"test": made(MANY, 300)}
+
+    abstaining = card(manifest(MANY, thresholds=(0.6,) * 77, metrics=metrics), test, GATES, RUN)
+
+    assert "75.0\N{NO-BREAK SPACE}% of the test rows get none" in abstaining
+    assert "the mean probability of the best label is 0.625 on the test rows that get one." in abstaining
+    metrics["test"]["predicted"] = {MANY[0]: 1.0, "(none)": 0.0}
+    assert "is 0.625 on the test rows.\n" in card(manifest(MANY, metrics=metrics), test, GATES, RUN)
+
+
+def test_folders_of_this_machine_are_not_named():
+    for write in (report.page, card):
+        text = write(manifest(MANY, base_model="/home/somebody/bases/mine"), {}, GATES, RUN)
+        assert "mine" in text
+        assert "somebody" not in text
+
+
 def test_a_base_has_a_name_on_the_hub_or_is_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
@@ -459,6 +564,44 @@ def test_no_name_or_text_is_wide_enough_to_scroll_the_page(tmp_path, width):
     with opened(path, viewport={"width": width, "height": 800}) as tab:
         tab.locator("#matrix rect").nth(1).click()
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("labels", [[f"ACCOUNT_{letter}_WITHDRAWAL_MMWW" for letter in "ABCDEF"], list("wMiI@")])
+def test_names_beside_the_matrix_are_whole(tmp_path, labels):
+    path = tmp_path / "report.html"
+    path.write_text(report.page(manifest(labels), {"test": made(labels, 200)}, GATES, None), encoding="utf-8")
+
+    with opened(path, viewport={"width": 1280, "height": 800}) as tab:
+        field = tab.locator("#matrix").bounding_box()
+        for name in tab.locator("#matrix .name").all():
+            box = name.bounding_box()
+            assert box["x"] >= field["x"]
+            assert box["y"] >= field["y"]
+
+
+def test_names_of_any_script_leave_numbers_in_order(tmp_path):
+    labels = ["משיכה 24", "refund", "سحب"]
+    path = tmp_path / "report.html"
+    path.write_text(report.page(manifest(labels), {"test": made(labels, 3000)}, GATES, None), encoding="utf-8")
+
+    with opened(path, viewport={"width": 1280, "height": 800}) as tab:
+        tab.locator("#matrix .wrong").first.click()
+        assert tab.locator("#listed bdi").count() == 2
+        assert tab.locator("#texts li:first-child bdi").count() == 2
+    for label in labels:
+        name = re.escape(label)
+        assert re.search(f"<bdi>{name}</bdi>", path.read_text(encoding="utf-8"))
+        assert not re.search(rf"<b>{name}|\btrue {name}", path.read_text(encoding="utf-8"))
+
+
+def test_on_paper_nothing_is_cut_off(page_file):
+    with opened(page_file, viewport={"width": 718, "height": 1000}) as tab:
+        tab.emulate_media(media="print")
+        for region in tab.locator(".wide").all():
+            assert region.evaluate("(region) => region.scrollWidth <= innerWidth"), region.get_attribute("aria-label")
+        assert tab.locator("#matrix").bounding_box()["width"] <= 718
+        assert tab.locator("#order").is_hidden()
+        assert tab.locator("#told").is_hidden()
 
 
 def test_the_matrix_is_reordered_filtered_and_walked_by_keys(page_file):

@@ -18,10 +18,10 @@ from training.data import Row, fingerprint
 from training.errors import DataError
 from training.study.context_page import report
 from training.study.contextuality import CONTEXTS, POOL, Drawn, measure, unit
-from training.study.page import counted
 from training.study.run import Run
 from training.study.subject import PRETRAINED, RANDOM, TUNED, Subject, load_encoder, random_twin
 from training.study.words import KIND, SENTENCE, Words, layer_names, vectors
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

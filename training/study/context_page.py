@@ -9,8 +9,9 @@ import numpy as np
 
 from training import charts
 from training.study.contextuality import CHANCE, CONTEXTS, MOST_USES, RANDOM_WORDS, SMALLEST, SPLIT_USES, interval
-from training.study.page import Report, Section, Table, about_base, counted, joined, percent, points
+from training.study.page import Report, Section, Table, about_base, percent, points
 from training.study.subject import PRETRAINED, RANDOM, TUNED
+from training.wording import counted, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

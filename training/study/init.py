@@ -16,7 +16,6 @@ from training.data import check_known, check_trainable, fingerprint, label_names
 from training.settings import TrainConfig
 from training.study.curves import Curves, middle, unpack
 from training.study.init_page import NAMES, STARTS, TUNED, report
-from training.study.page import counted, joined
 from training.study.plan import (
     BATCH,
     BEYOND,
@@ -33,6 +32,7 @@ from training.study.plan import (
 from training.study.run import Run, clock
 from training.study.starts import fit_frozen, fit_one, nested
 from training.study.subject import weights_of
+from training.wording import counted, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from training.charts import Line, lines
-from training.study.page import Report, Section, Table, about_base, counted, joined, percent, points, span
+from training.study.page import Report, Section, Table, about_base, percent, points, span
 from training.study.starts import STRENGTHS
+from training.wording import counted, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from training.base import load_config
 from training.data import check_known, fingerprint, read_rows
 from training.errors import DataError
-from training.study import page
 from training.study.batches import Batches, some
 from training.study.course import Course, follow, put, train, weights_of
 from training.study.directions import around, beside, between, filter_normalised, plane_of
@@ -19,6 +18,7 @@ from training.study.ends import Ends, shared
 from training.study.landscape_page import INITS, report
 from training.study.run import Run
 from training.train import start_model
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -163,7 +163,7 @@ class _Study:
         result["rows"] = given | {name: len(part.rows) for name, part in self.sets.items()}
         self.run.say(
             f"each point is measured on {result['rows']['test']} rows of DATA or {result['rows']['train']} of those "
-            f"learnt from, and {page.counted(plan.line, 'point')} on each line"
+            f"learnt from, and {counted(plan.line, 'point')} on each line"
         )
         self.run.expect(plan.cells)
         self.ends.start.requires_grad_(requires_grad=True)

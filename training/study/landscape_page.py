@@ -11,6 +11,7 @@ import numpy as np
 from training import charts
 from training.study import page
 from training.study.ends import STARTS, about, about_shared, name_of
+from training.wording import counted, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -185,7 +186,7 @@ def _line_section(found: _Found) -> page.Section:
     }
     says.append(
         "At the end, the loss on DATA is "
-        + page.joined(
+        + joined(
             [
                 f"{_loss(abs(gap))} {'above' if gap >= 0 else 'below'} that on rows learnt from ({STARTED[init]})"
                 for init, gap in gaps.items()
@@ -215,7 +216,7 @@ def _line_section(found: _Found) -> page.Section:
         measured=[
             "The weights at a place of the line are a mix of those of the start and those of the end (Goodfellow et al."
             " 2015): at 0 the start, at 1 the end, beyond 1 further the same way. At "
-            f"{page.counted(found.plan['line'], 'place')} the model labels {found.rows['test']:,} rows of DATA and "
+            f"{counted(found.plan['line'], 'place')} the model labels {found.rows['test']:,} rows of DATA and "
             f"{found.rows['train']:,} rows that it learnt from. Besides this model, two runs that the study made are "
             "shown, one from either start."
         ],
@@ -264,7 +265,7 @@ def _plane_sections(found: _Found) -> list[page.Section]:
     guess = guessing(found.model)
     high = max(low * 1.01, 1.25 * guess)
     colours = (
-        f"The loss is that on {page.counted(found.rows['train'], 'row')} learnt from. The stronger a square, the "
+        f"The loss is that on {counted(found.rows['train'], 'row')} learnt from. The stronger a square, the "
         f"higher: from {_loss(low)} to {_loss(high)} or more, which is a quarter above what guessing gives "
         f"({_loss(guess)}); the scale is the same in all four planes of this page."
     )
@@ -288,7 +289,7 @@ def _plane_sections(found: _Found) -> list[page.Section]:
         "The plane of the path",
         measured=[
             "The plane goes through the end and holds as much of the path as a plane can: its directions are the first "
-            f"two principal directions of {page.counted(len(planes['pretrained']['path']), 'point')} that the weights "
+            f"two principal directions of {counted(len(planes['pretrained']['path']), 'point')} that the weights "
             "came past, seen from the end (Li et al. 2018, section 7). Units are distances between weights. The line "
             "is the path, from its start to the disc at its end.",
             colours,
@@ -391,7 +392,7 @@ def _sharpness_section(found: _Found) -> page.Section:
     return page.Section(
         "How sharp the ends are",
         measured=[
-            f"From each end, steps in {page.counted(found.plan['directions'], 'random direction')}, filter-normalised "
+            f"From each end, steps in {counted(found.plan['directions'], 'random direction')}, filter-normalised "
             "as above, of several lengths: how much the loss on rows learnt from rises, on average and from the least "
             "to the most.",
         ],
@@ -429,8 +430,8 @@ def _made(found: _Found) -> list[str]:
         f"From either start the study fine-tuned for {found.steps:,} steps with the settings of this model, on the "
         "labels alone: same rows, order, batches, warm-up and decay. Each learning rate was tried for a quarter of the "
         "steps, and the one with the lowest loss on rows learnt from was taken. Pretrained start: "
-        f"{page.joined(tried[: found.rates])}, taken {runs['pretrained']['learning_rate']:g}. Random start: "
-        f"{page.joined(tried[found.rates :])}, taken "
+        f"{joined(tried[: found.rates])}, taken {runs['pretrained']['learning_rate']:g}. Random start: "
+        f"{joined(tried[found.rates :])}, taken "
         f"{runs['random']['learning_rate']:g}.",
         "The pretrained start kept its embedding tables as they were; the random start trained its own."
         if runs["pretrained"]["freeze"] == "embeddings"

@@ -15,13 +15,13 @@ from inference.errors import InputError
 from training.compare import mcnemar
 from training.data import check_known, fingerprint, read_rows
 from training.metrics import accuracy_change
-from training.study import page
 from training.study.batches import Batches, Score, some
 from training.study.cka import cka_grid
 from training.study.ends import Ends, shared
 from training.study.layers_page import report
 from training.study.parts import MODULES, TABLES, UNMOVED, blocks, drift, rollbacks, rolled_back
 from training.study.run import Run
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ def study(
     rows = read_rows(data, text_column=text_column, label_column=label_column, multi_label=ends.multi_label)
     check_known(rows, ends.end.labels, data, model=model)
     if len(rows) < 4:
-        raise InputError(f"{data}: has {page.counted(len(rows), 'row')}; expected at least 4 to measure on")
+        raise InputError(f"{data}: has {counted(len(rows), 'row')}; expected at least 4 to measure on")
     learnt = ends.learnt_rows(train, text_column=text_column, label_column=label_column)
     settings = {
         "model": str(model),
@@ -94,7 +94,7 @@ def study(
         count = run.measure("rows", lambda: _affordable(run, ends, rows, len(backs)))
         chosen = some(rows, count, seed=seed)
         if len(chosen) < len(rows):
-            run.say(f"{len(chosen)} of {page.counted(len(rows), 'row')} are measured on, so as to keep the time")
+            run.say(f"{len(chosen)} of {counted(len(rows), 'row')} are measured on, so as to keep the time")
         batches = Batches.of(chosen, ends.end)
 
         run.expect(len(backs) + 2)

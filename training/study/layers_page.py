@@ -10,6 +10,7 @@ from training import charts
 from training.study import page
 from training.study.ends import about, about_shared, name_of
 from training.study.parts import EMBEDDINGS, HEAD, MODULES, UNMOVED, layer_name
+from training.wording import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -339,7 +340,7 @@ def _alike_section(found: _Found) -> page.Section:
         measured=[
             "Linear CKA (Kornblith et al. 2019) with the unbiased estimator of HSIC: 1 where the vectors of one model "
             "are those of the other turned, mirrored or scaled as a whole, near 0 where they have nothing in common. "
-            f"Compared are {page.joined([f'{counted[kind]:,} {name}' for kind, name in known.items()])}, "
+            f"Compared are {joined([f'{counted[kind]:,} {name}' for kind, name in known.items()])}, "
             f"after the embeddings and after every layer. The vector of a sentence is {pooled}, which is what the head "
             "reads at the top; a word is a token here, [CLS], [SEP] and their like left out.",
         ],
@@ -382,8 +383,8 @@ def _rollback_section(found: _Found) -> page.Section:
     ]
     if top > 1:
         says.append(
-            f"Of single layers, undoing {page.joined([one['name'] for one in costly])} costs more than chance would: "
-            + page.joined([f"{page.points(one['change']['value'])} for {one['name']}" for one in costly])
+            f"Of single layers, undoing {joined([one['name'] for one in costly])} costs more than chance would: "
+            + joined([f"{page.points(one['change']['value'])} for {one['name']}" for one in costly])
             + "."
             if costly
             else "No single layer, undone alone, costs more accuracy than chance would: the others make up for it."

@@ -24,12 +24,12 @@ from training.settings import TrainConfig
 from training.study.curves import Curves, middle, resamples, unpack
 from training.study.guessing import CONTEXTS, SHOWN, WHOLE, Hidden, rank_words
 from training.study.mask_page import AFTER, BEFORE, report
-from training.study.page import counted
 from training.study.plan import BATCH, Plan, pace, run_cost, spread
 from training.study.run import Run, clock
 from training.study.starts import fit_one, nested
 from training.study.subject import weights_of
 from training.study.words import FIRST, STOP, Words
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

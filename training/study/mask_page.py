@@ -10,7 +10,8 @@ import numpy as np
 from training import charts
 from training.study.contextuality import interval
 from training.study.guessing import CONTEXTS, NEAR, NONE, WHOLE, class_names
-from training.study.page import Report, Section, Table, about_base, counted, joined, percent, span
+from training.study.page import Report, Section, Table, about_base, percent, span
+from training.wording import counted, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -126,16 +126,6 @@ def span(low: float, high: float) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def counted(number: int, noun: str) -> str:
-    """Return `1 row`, `2 rows`, `1,000 rows`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def joined(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them: `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
-
-
 def _cell(value: str | float | None) -> str:
     if value is None:
         return "–"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InputError
-from training.study.page import counted
 from training.study.run import clock
 from training.study.starts import fit_frozen, nested, predict
+from training.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

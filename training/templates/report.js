@@ -83,31 +83,37 @@ if (matrix) {
       const label = Number(name.dataset.label);
       name.classList.toggle("on", label === (name.classList.contains("true") ? actual : given));
     }
-    told.textContent = say(actual, given, rows);
+    told.replaceChildren(...say(actual, given, rows));
     told.classList.toggle("unseen", listed !== null && actual === listed[0] && given === listed[1]);
+  }
+
+  // Texts are data, never markup; whatever script they are in, what stands beside them keeps its order.
+  function isolated(text) {
+    const element = document.createElement("bdi");
+    element.textContent = text;
+    return element;
   }
 
   function say(actual, given, rows) {
     const share = support[actual] ? `, ${((100 * rows) / support[actual]).toFixed(1)} % of that label` : "";
-    return `true ${labels[actual]}, given ${labels[given]}: ${rows} row${rows === 1 ? "" : "s"}${share}`;
+    const count = `: ${rows} row${rows === 1 ? "" : "s"}${share}`;
+    return ["true ", isolated(labels[actual]), ", given ", isolated(labels[given]), count];
   }
 
   function list() {
     const [actual, given, rows, examples] = cellAt(down, across);
     const items = examples.map(([text, probability]) => {
       const item = document.createElement("li");
-      const quoted = document.createElement("bdi");
-      quoted.textContent = text; // texts are data: never markup
       const note = document.createElement("span");
       note.className = "soft";
-      note.textContent = ` ${labels[given]}: ${probability.toFixed(2)}`;
-      item.append(quoted, note);
+      note.append(" ", isolated(labels[given]), `: ${probability.toFixed(2)}`);
+      item.append(isolated(text), note);
       return item;
     });
     const which = actual === given ? "least" : "most";
     const shown = examples.length < rows ? `; ${examples.length} of them shown, those it was ${which} sure of` : "";
     listed = [actual, given];
-    heading.textContent = say(actual, given, rows) + shown;
+    heading.replaceChildren(...say(actual, given, rows), shown);
     texts.replaceChildren(...items);
     hide.hidden = false;
     told.classList.add("unseen"); // the heading says the same
