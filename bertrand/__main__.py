@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+import threading
 import traceback
 from typing import TYPE_CHECKING, NoReturn
 
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core encodes 60,000 texts a second
     options = _parse(list(sys.argv[1:] if arguments is None else arguments))
     signal.signal(signal.SIGTERM, _stop)  # so that what is half-done is cleared away, as with Ctrl-C
+    before, sys.unraisablehook = sys.unraisablehook, _stop_still
     try:
         code: int = options.run(options)
         sys.stdout.flush()
@@ -68,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             traceback.print_exc()
         return _report(error, options.command)
+    finally:
+        sys.unraisablehook = before
     return code
 
 
@@ -96,6 +100,19 @@ def _report(error: Exception, command: str) -> int:
 
 def _stop(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
+
+
+def _stop_still(unraisable: sys.UnraisableHookArgs) -> None:
+    """
+    Ask once more to stop where Python let the first time pass.
+
+    A signal's exception is lost where it comes while an object is destroyed, of which none leaves.
+    """
+    number = {SystemExit: signal.SIGTERM, KeyboardInterrupt: signal.SIGINT}.get(unraisable.exc_type)
+    if number is None:
+        sys.__unraisablehook__(unraisable)
+    else:
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
 
 
 def _parse(

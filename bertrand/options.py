@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -9,14 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping, Sequence
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
     """Declare which columns of a file hold sentence and label."""
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
-    parser.add_argument("--label-column", default="label", help="column of the label (default: %(default)s)")
+    add_text_column(parser)
+    parser.add_argument(
+        "--label-column", type=column, default="label", help="column of the label (default: %(default)s)"
+    )
+
+
+def add_text_column(parser: argparse.ArgumentParser) -> None:
+    """Declare which column of a file holds the sentence."""
+    parser.add_argument(
+        "--text-column", type=column, default="text", help="column of the sentence (default: %(default)s)"
+    )
+
+
+def column(name: str) -> str:
+    """Return the name of a column as it was given; an empty one, as an unset variable of a shell makes, is an error."""
+    if not name:
+        raise argparse.ArgumentTypeError("is empty; expected the name of a column")
+    return name
 
 
 def add_study(parser: argparse.ArgumentParser, *, minutes: float) -> None:

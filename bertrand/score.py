@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_text_column
+
 if TYPE_CHECKING:
     import argparse
 
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file or URL to write, or with / at its end a folder of parts; - is standard output",
     )
     parser.add_argument("--model", type=Path, required=True, metavar="MODEL", help="model folder")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    add_text_column(parser)
     parser.add_argument("--input-format", choices=formats, help="where the ending does not tell it")
     parser.add_argument("--output-format", choices=formats, help="where the ending does not tell it")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph to use")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertrand import example
+from bertrand.options import add_text_column, column
 
 if TYPE_CHECKING:
     import argparse
@@ -16,9 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
     parser.add_argument("--data", type=Path, help="real rows to prove it on (default: the bundled sentences)")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    add_text_column(parser)
     parser.add_argument(
-        "--label-column", help="column of the label, to compare the accuracy of int8 and fp32 too (default: none)"
+        "--label-column",
+        type=column,
+        help="column of the label, to compare the accuracy of int8 and fp32 too (default: none)",
     )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 

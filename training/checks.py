@@ -155,6 +155,8 @@ def check(
     dev: Table | None = None,
     count_tokens: Callable[[list[str]], list[int]],
     max_tokens: int,
+    dev_share: float = 0.1,
+    seed: int = 0,
 ) -> Checked:
     """
     Look for everything that makes a model worse, or its measured accuracy better than it is.
@@ -165,6 +167,8 @@ def check(
         dev: The rows to choose the epoch by, which must not be known from it either.
         count_tokens: Gives the tokens of each text, special tokens included.
         max_tokens: What the model will read of a text.
+        dev_share: Part of the rows that training would keep to choose by, where there is no `dev`.
+        seed: What it would draw them with.
     """
     (special,) = count_tokens([""])
     tokens = count_tokens([row.text for _, row in table.rows])
@@ -177,7 +181,7 @@ def check(
         *(_bad_rows(one, where=where) for one, _, where in files),
         *(_unread(one, counts, special, where=where) for one, counts, where in files),
         _single_label(table),
-        _texts_alone(groups, table) if not dev else (),
+        _texts_alone(groups, table, dev_share, seed) if not dev else (),
         _ids_for_labels(table),
         _unknown_labels(table, against) if against else (),
         _label_variants(table, against, spelling),
@@ -286,7 +290,7 @@ def _single_label(table: Table) -> Iterator[Finding]:
         yield Finding("label_single", "error", len(counts), message)
 
 
-def _texts_alone(groups: Groups, table: Table) -> Iterator[Finding]:
+def _texts_alone(groups: Groups, table: Table, share: float, seed: int) -> Iterator[Finding]:
     """Find what leaves no text to choose by: `training.pipeline` refuses it unless a --dev is named."""
     if len(table.counts) < 2:
         return
@@ -294,7 +298,7 @@ def _texts_alone(groups: Groups, table: Table) -> Iterator[Finding]:
         if len(table.counts) >= len(groups):
             message = "every label has one text only: none is left to choose by, so that training needs a --dev"
             yield Finding("text_alone", "error", len(groups), message)
-    elif not split([row for _, row in table.rows], share=0.1, seed=0)[1]:
+    elif not split([row for _, row in table.rows], share=share, seed=seed)[1]:
         message = "no text can be spared that others share all labels with: training needs a --dev to choose by"
         yield Finding("text_alone", "error", len(groups), message)
 

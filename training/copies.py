@@ -9,6 +9,8 @@ from itertools import groupby
 
 # Marks by Unicode's categories that are said: as in C#, 5%, R&D, a@b and -5.
 MEANT = re.compile(r"(?<=\w)(?:[#%]|[&@](?=\w))|(?<!\S)-(?=\d)")
+# Which form of a character is meant, as of a heart with colour or without, and what joins nothing to be seen.
+VARIATION = re.compile("[\u034f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 PER_CENT = re.compile(r"(?<=\d)\s+%")  # as German and French write it
 
 
@@ -36,7 +38,11 @@ def fold(text: str) -> str:
 def fold_case(text: str) -> str:
     """Return a text without case, without characters that have no width, and each other one in its usual form."""
     if not text.isascii():
-        text = "".join(character for character in text if unicodedata.category(character) != "Cf")
+        text = "".join(
+            character
+            for character in text
+            if unicodedata.category(character) != "Cf" and not VARIATION.match(character)
+        )
         text = unicodedata.normalize("NFKC", text)
     return text.casefold()
 

@@ -111,6 +111,6 @@ def cross_validate(
 
     logits = folds.ask(learn)
     if is_first_process():
-        note(chosen, cross_validation=folds.size)
+        note(chosen, crossed=folds.size)
         print(f"cross-validation: {len(folds.held_out)} rows are judged", file=sys.stderr)
     return Unseen(folds.held_out, logits)

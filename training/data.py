@@ -22,7 +22,7 @@ from training.copies import fold
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from training.settings import TrainConfig
 
@@ -429,9 +429,23 @@ def _find_damaged(path: Path, table: Any) -> None:
 _READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl, ".parquet": _parquet}
 
 
-def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", label_column: str = "label") -> None:
+def write_rows(
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    multi_label: bool = False,
+) -> None:
     """
     Write labelled sentences as `read_rows` reads them, in the format that the ending names, in one step.
+
+    Args:
+        path: Gets the rows.
+        rows: Each with its labels.
+        text_column: Column of the sentence.
+        label_column: Column of the label.
+        multi_label: They will be read as rows that may have several labels.
 
     Raises:
         DataError: the file cannot be written; one that was there is as it was.
@@ -442,7 +456,8 @@ def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", la
             with staging.open("w", encoding="utf-8", newline="") as file:
                 if path.exists():
                     shutil.copymode(path, staging)  # who may not read the one may not read the other
-                WRITERS[path.suffix.lower()](file, rows, text_column, label_column)
+                cells = ((row.text, _label_cell(row.labels, multi_label=multi_label)) for row in rows)
+                WRITERS[path.suffix.lower()](file, cells, text_column, label_column)
             staging.replace(path)
         finally:
             staging.unlink(missing_ok=True)
@@ -450,10 +465,17 @@ def write_rows(path: Path, rows: Sequence[Row], *, text_column: str = "text", la
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_csv(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:
+def _label_cell(labels: Sequence[str], *, multi_label: bool) -> str:
+    """Return labels as a cell: joined, or as a JSON list where they would be read as another list if joined."""
+    joined = LABEL_SEPARATOR.join(labels)
+    as_list = multi_label and _json_list(joined) is not None
+    return json.dumps(labels, ensure_ascii=False) if as_list else joined
+
+
+def _write_csv(file: TextIO, cells: Iterable[tuple[str, str]], text_column: str, label_column: str) -> None:
     writer = csv.writer(_Lines(file))
     writer.writerow((text_column, label_column))
-    writer.writerows((row.text, LABEL_SEPARATOR.join(row.labels)) for row in rows)
+    writer.writerows(cells)
 
 
 class _Lines:
@@ -471,10 +493,10 @@ class _Lines:
         return self.file.write(line.removesuffix("\r\n") + "\n")
 
 
-def _write_jsonl(file: TextIO, rows: Sequence[Row], text_column: str, label_column: str) -> None:
-    for row in rows:
-        record = {text_column: row.text, label_column: LABEL_SEPARATOR.join(row.labels)}
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+def _write_jsonl(file: TextIO, cells: Iterable[tuple[str, str]], text_column: str, label_column: str) -> None:
+    file.writelines(
+        json.dumps({text_column: text, label_column: label}, ensure_ascii=False) + "\n" for text, label in cells
+    )
 
 
 WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl}

@@ -238,7 +238,8 @@ class Facts:
 
     @property
     def _folds(self) -> str:
-        return str((self.run or {}).get("cross_validation", {}).get("folds", "several"))
+        run = self.run or {}
+        return str((run.get("crossed") or run.get("cross_validation") or {}).get("folds", "several"))
 
     def _before_final(self, what: str) -> str:
         return f" They are of the {what} before it learnt from them too." if self.final else ""

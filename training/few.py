@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from training.calibration import Unseen, fit_temperature
 from training.compare import macro_f1, macro_f1_change
+from training.copies import fold
 from training.crossed import Folds
 from training.data import Row, label_names
 from training.metrics import accuracy_lead, decide
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from training.settings import TrainConfig
 
+CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 PASSES = 7_700  # sentences that are passed in all, but 10 to 30 times each
 
 
@@ -74,9 +78,26 @@ def fine_tune_few(config: TrainConfig, rows: Sequence[Row], work: Path, *, resum
 
 
 def name_rows(labels: Sequence[str]) -> list[Row]:
-    """Return the name of each label as a text of it: `lost_card`, `lost-card` and `LostCard` all say "lost card"."""
-    texts = (re.sub(r"[\W_]+|(?<=[a-z])(?=[A-Z])", " ", label).strip() for label in labels)
-    return [Row(text, (label,)) for text, label in zip(texts, labels, strict=True) if text]
+    """
+    Return the name of each label as a text of it: `lost_card`, `lost-card` and `LostCard` all say "lost card".
+
+    Names that signs alone tell apart (C and C#) keep them; of those that say the same even so, none is a text.
+    """
+    plain = [_words(label) for label in labels]
+    counts = Counter(map(fold, plain))
+    texts = [
+        name if counts[fold(name)] == 1 else label.replace("_", " ") for name, label in zip(plain, labels, strict=True)
+    ]
+    counts = Counter(map(fold, texts))
+    return [Row(text, (label,)) for text, label in zip(texts, labels, strict=True) if text and counts[fold(text)] == 1]
+
+
+def _words(label: str) -> str:
+    """Return a label without its signs, words apart."""
+    apart = CAMEL_CASE.sub(" ", unicodedata.normalize("NFC", label))
+    # Marks are parts of letters, as vowels are in Devanagari.
+    kept = (sign if sign.isalnum() or unicodedata.category(sign).startswith("M") else " " for sign in apart)
+    return " ".join("".join(kept).split())
 
 
 @dataclass(frozen=True)

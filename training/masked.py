@@ -93,11 +93,15 @@ class MaskedModel:
         return masked
 
     @classmethod
-    def start(cls, source: str) -> MaskedModel:
+    def start(cls, source: str, *, dropout: float | None = None) -> MaskedModel:
         """
         Load a base model to pretrain it further; one without a head gets a new one.
 
-        A new head's decoder is tied to the word embeddings.
+        A new head's decoder is tied to the word embeddings, and the rest of it is drawn from Torch's generator.
+
+        Args:
+            source: Hub id, folder, or `minilm`.
+            dropout: Share of the activations that is dropped while it learns; None for what the base has.
 
         Raises:
             BaseModelError: it cannot be had, is of another family, or its tokenizer has no mask token.
@@ -111,6 +115,8 @@ class MaskedModel:
         stock = transformers.CONFIG_MAPPING[family(config)].from_dict(kept)
         # Attention that drops its own weights has no fast kernel; what it reads and gives are dropped all the same.
         setattr(stock, "attention_dropout" if family(config) == "distilbert" else "attention_probs_dropout_prob", 0.0)
+        if dropout is not None:
+            setattr(stock, "dropout" if family(config) == "distilbert" else "hidden_dropout_prob", dropout)
         build = transformers.AutoModelForMaskedLM.from_pretrained
         model, found = fetch(build, source, config=stock, output_loading_info=True)
         has_head = all(name.startswith(f"{model.base_model_prefix}.") for name in found["missing_keys"])

@@ -131,7 +131,7 @@ def train(
             out,
             base_model=config.base,
             probe_texts=[row.text for row in (*rows.dev, *rows.test, *rows.train)],
-            labelled={"test": rows.test} if "cross-validation" in held_out else {"dev": rows.dev, "test": rows.test},
+            labelled=({name: one.rows for name, one in held_out.items()} or {"dev": rows.dev}) | {"test": rows.test},
             held_out=held_out,
             min_precision=config.min_precision,
             run=run and run | {"data": checked.to_json()},
@@ -187,6 +187,8 @@ def _learn(
     from training.train import fine_tune, is_first_process, process_count
 
     few = not rows.dev
+    if resume and is_first_process():
+        _check_begun(work, "search" if search else "few" if few else "run")
     if (few or search) and process_count() > 1:
         what = "a search" if search else "learning from few examples (--few-examples auto)"
         raise InputError(
@@ -207,7 +209,7 @@ def _learn(
         )
         best, cross_validated = fine_tune_few(config, rows.train, work, resume=resume)
         return best, {"cross-validation": cross_validated}
-    settled = config.for_rows(len(rows.train))
+    settled = config.for_rows(len(rows.train), len(rows.dev))
     taught = [*rows.train, *rows.dev] if settled.final_epochs or settled.folds else rows.train
     all_teacher = (
         _teach(config.teacher, taught, rows.labels, multi_label=config.multi_label) if config.teacher else None
@@ -229,6 +231,24 @@ def _learn(
         best, before = learn_all(best, rows.train, rows.dev, beside / "final", teacher=all_teacher, resume=resume)
         unseen = unseen or {"dev": before}
     return best, unseen
+
+
+BEGUN = {  # what an unfinished run may be, and how it was asked for
+    "search": ("a search", "--search"),
+    "few": ("learning from few examples", "--few-examples auto and no --dev"),
+    "run": ("one run from many rows", "neither --search nor few examples"),
+}
+
+
+def _check_begun(work: Path, kind: str) -> None:
+    """Raise DataError if what is unfinished in `work` is of another kind, which resuming would clear away."""
+    found = "search" if any(work.glob("trial-*")) else "few" if any(work.glob("frozen-*")) else "run"
+    if found == kind or not any(work.glob("*")):
+        return
+    raise DataError(
+        f"{work}: cannot resume, what is unfinished there is {BEGUN[found][0]} ({BEGUN[found][1]}), and what is asked "
+        f"for is {BEGUN[kind][0]}; give the options that it was begun with, or leave out --resume"
+    )
 
 
 def export(
@@ -374,6 +394,10 @@ def _load(model: Path, precision: str) -> Classifier | Checkpoint:
         quiet_transformers()
         from training.checkpoint import Checkpoint
 
+        if precision == "int8":
+            raise InputError(
+                f"{model}: a checkpoint has no int8 graph; name its model folder, or leave out --precision"
+            )
         return Checkpoint.load(str(model))
     return Classifier.load(model, precision=precision)
 
@@ -423,7 +447,13 @@ def check_data(
     if not cleaned:
         return checked, None
     rows = clean(checked.readable, other)
-    write_rows(cleaned, rows, text_column=config.text_column, label_column=config.label_column)
+    write_rows(
+        cleaned,
+        rows,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        multi_label=config.multi_label,
+    )
     return checked, len(rows)
 
 
@@ -470,9 +500,11 @@ def sample(
         multi_label: A row may have several labels.
 
     Raises:
-        InputError: the number is less than 1, or two of the files are one.
+        InputError: the number is less than 1, the seed less than 0, or two of the files are one.
         DataError: `data` cannot be read or has no label, or a file cannot be written.
     """
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; expected a whole number from 0 up")
     if rows_per_label < 1:
         raise InputError(f"--rows-per-label is {rows_per_label}; expected 1 or more")
     outputs = [path for path in (out, rest) if path]
@@ -484,8 +516,8 @@ def sample(
         raise DataError(f"{data}: no row has a label; expected labels to draw rows of")
     drawn = draw(rows, rows_per_label, seed=seed)
     if rest:
-        write_rows(rest, drawn.rest, text_column=text_column, label_column=label_column)
-    write_rows(out, drawn.drawn, text_column=text_column, label_column=label_column)
+        write_rows(rest, drawn.rest, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    write_rows(out, drawn.drawn, text_column=text_column, label_column=label_column, multi_label=multi_label)
     return drawn
 
 
@@ -524,7 +556,15 @@ def _reading(config: TrainConfig, table: Table) -> TrainConfig:
 def _check(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
     max_tokens = min(config.max_tokens, reading_length(config.base))
     count_tokens = token_counter(config.base, detokenize=config.detokenize)
-    return check(table, against, dev=dev, count_tokens=count_tokens, max_tokens=max_tokens)
+    return check(
+        table,
+        against,
+        dev=dev,
+        count_tokens=count_tokens,
+        max_tokens=max_tokens,
+        dev_share=config.dev_share,
+        seed=config.seed,
+    )
 
 
 def _tell_limit(config: TrainConfig) -> None:

@@ -84,7 +84,9 @@ def _pretrain(
     texts, held_out = divide(
         read_corpus(corpus, text_column=config.text_column), share=config.held_out, seed=config.seed
     )
-    masked = None if config.from_scratch else MaskedModel.start(config.base)  # before anything is cleared away
+    transformers.set_seed(config.seed)  # which a new head is drawn from
+    # Before anything is cleared away.
+    masked = None if config.from_scratch else MaskedModel.start(config.base, dropout=config.dropout)
     run = {"config": asdict(config), "texts": _fingerprint(texts), "held_out": _fingerprint(held_out)}
     _open_work(work, run, resume=resume)
 

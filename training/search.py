@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from inference.errors import InputError
 from training.settings import TrainConfig
 from training.train import RUN_FILE, fine_tune, note
 
@@ -49,7 +50,16 @@ def search(
         teacher: As `fine_tune` takes it.
         resume: Trials that had ended in `work` count, all of them, however few are wanted now: only the best one's
             weights were kept. The one that had not ended goes on.
+
+    Raises:
+        InputError: `config` leaves nothing to try.
     """
+    if not _open(config):
+        raise InputError(
+            "--search has nothing to try: "
+            + ("only a fitted head learns" if _only_fits(config) else "all that it would try is set")
+            + "; leave settings to it, or leave it out"
+        )
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -87,7 +97,7 @@ def search(
         return float(score)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
-    asked = config.for_rows(len(train))
+    asked = config.for_rows(len(train), len(dev))
     study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
     if ended:
         study.optimize(attempt, n_trials=ended)  # read anew, whatever the time
@@ -100,9 +110,15 @@ def search(
 
 
 def _open(config: TrainConfig) -> list[str]:
-    """Return which settings may be tried: those that are as by default."""
+    """Return which settings may be tried: those that are as by default and change something."""
+    if _only_fits(config):
+        return []
     names = ("learning_rate", "head_learning_rate", "layer_decay", "batch_size", "consistency", "weight_decay")
     return [name for name in names if getattr(config, name) == getattr(TrainConfig, name)]
+
+
+def _only_fits(config: TrainConfig) -> bool:
+    return config.fits_head and config.freeze == "encoder"
 
 
 def _suggest(trial: Any, config: TrainConfig) -> dict[str, Any]:

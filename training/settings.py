@@ -69,7 +69,7 @@ class TrainConfig:
         """Say whether the classifier starts as the best one of the vectors that the base gives."""
         return self.pooling == "mean" and self.head_start == "fitted"
 
-    def for_rows(self, rows: int) -> TrainConfig:
+    def for_rows(self, rows: int, dev: int | None = None) -> TrainConfig:
         """
         Return the settings of a run on so many rows: what nobody has set is what suits them.
 
@@ -87,7 +87,7 @@ class TrainConfig:
           could only drift away from what they do.
         """
         many = rows > MANY_ROWS
-        few_to_develop_on = rows * self.dev_share / (1 - self.dev_share) < CHOOSING_ROWS
+        few_to_develop_on = (rows * self.dev_share / (1 - self.dev_share) if dev is None else dev) < CHOOSING_ROWS
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
         fitted = self.fits_head and self.freeze == "encoder"

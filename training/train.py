@@ -28,6 +28,7 @@ from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
 from training.base import family, fetch, hub_id, load_config, longest_input
+from training.calibration import fit_thresholds
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
 from training.goals import Goals
@@ -96,7 +97,7 @@ def fine_tune(
         InputError: more layers are to be kept than it has.
         DataError: `resume`, and the state in `work` is of other settings or other data.
     """
-    config = (replace(config, soft_labels=0.0) if soft is None else config).for_rows(len(train))
+    config = (replace(config, soft_labels=0.0) if soft is None else config).for_rows(len(train), len(dev) or None)
     base = load_config(config.base)  # before an earlier run is cleared away: the name may be mistyped
     check_layers(config, base)
     tokenizer = load_tokenizer(config.base, detokenize=config.detokenize)
@@ -495,8 +496,11 @@ def _scorer(labels: Sequence[str], config: TrainConfig) -> Any:
         probabilities = (sigmoid if multi_label else softmax)(np.asarray(prediction.predictions, dtype=np.float32))
         goals = np.asarray(prediction.label_ids)
         truth = goals.astype(bool) if multi_label else goals[:, None] == np.arange(len(labels))
-        metrics = measure(probabilities, truth, labels, multi_label=multi_label)
-        low, high = getattr(bootstrap(decide(probabilities, multi_label=multi_label), truth), config.selection)
+        # As the finished model will give labels: where several may be, at thresholds of their own.
+        thresholds = fit_thresholds(probabilities, truth) if multi_label else None
+        metrics = measure(probabilities, truth, labels, multi_label=multi_label, thresholds=thresholds)
+        decided = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
+        low, high = getattr(bootstrap(decided, truth), config.selection)
         return {
             "accuracy": metrics.accuracy,
             "macro_f1": metrics.macro_f1,
@@ -632,7 +636,8 @@ class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
         name = f"eval_{args.metric_for_best_model}"
-        close = state.best_metric is None or metrics[name] >= state.best_metric - metrics["eval_standard_error"]
+        best = max((entry for entry in state.log_history if name in entry), key=lambda entry: entry[name])
+        close = metrics[name] >= best[name] - best["eval_standard_error"]
         if close or self.rows < CHOOSING_ROWS:
             state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
             return

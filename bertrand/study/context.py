@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_study, announce_study, study_folder
+from bertrand.options import add_study, add_text_column, announce_study, study_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find the uses of the same word in CORPUS that are nearest to this one; may be repeated",
     )
     parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
-    parser.add_argument("--text-column", default="text", help="column of the sentence (default: %(default)s)")
+    add_text_column(parser)
     add_study(parser, minutes=10)
 
 

@@ -52,7 +52,17 @@ def test_help_loads_nothing_heavy(command):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["paint"], ["train"], ["serve", "--port", "x"], ["predict", "--precision", "int4", "m"]]
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["train"],
+        ["serve", "--port", "x"],
+        ["predict", "--precision", "int4", "m"],
+        ["evaluate", "m", "rows.csv", "--label-column", ""],
+        ["verify", "m", "--label-column", ""],
+        ["sample", "rows.csv", "--text-column", ""],
+    ],
 )
 def test_bad_usage_exits_2(arguments):
     done = run_command(*arguments)
@@ -316,6 +326,31 @@ def test_a_served_model_stops_at_sigterm_and_ctrl_c(model_folder):
         process.wait(timeout=30)
         with pytest.raises(httpx.TransportError):
             httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5)
+
+
+def test_a_signal_while_an_object_goes_is_not_lost():
+    """No exception leaves `__del__`: whoever sends SIGTERM then would wait for the end of the work."""
+    script = """
+import os, signal, sys, time
+from types import SimpleNamespace
+from bertrand import __main__ as command
+
+class Old:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.01)
+
+def run(options):
+    Old()
+    time.sleep(30)
+    return 0
+
+command.COMMANDS["slow"] = SimpleNamespace(__doc__="Slow.", add_arguments=lambda parser: None, run=run)
+sys.exit(command.main(["slow"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=25)
+
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "")
 
 
 def test_the_demo_path_with_the_real_base(demo_model):

@@ -274,6 +274,7 @@ def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other
         ("#wow", "Wow", True),
         ("tea & cake", "tea, cake", True),
         ("re\u200bfund the ta\u00adble", "refund the table", True),
+        ("i love it \u2764", "I love it \u2764\ufe0f", True),
         ("one\x00two", "onetwo", False),
     ],
 )

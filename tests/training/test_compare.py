@@ -179,6 +179,10 @@ def test_models_that_cannot_be_compared_are_told(model_folder, sentences, tmp_pa
         ((model_folder, tmp_path / "none", sentences), "no such model folder"),
         ((model_folder, model_folder, strange), f"'strange' not among the 3 labels of {model_folder}"),
         ((model_folder, model_folder, sentences, "--examples", "-1"), "--examples is -1; expected 0 or more"),
+        (
+            (model_folder, model_folder / "checkpoint", sentences, "--precision", "int8"),
+            "checkpoint: a checkpoint has no int8 graph",
+        ),
     ]
     for done, (_, told) in zip(run_commands(*(("compare", *case) for case, _ in cases)), cases, strict=True):
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr

@@ -38,6 +38,15 @@ def test_folds_stand_in_for_development_rows_that_are_too_few(settings, rows, fo
     assert TrainConfig(**settings).for_rows(rows).folds == folds
 
 
+def test_rows_to_develop_on_are_counted_where_they_are_known():
+    """A tenth of each label, rounded, may be fewer than a tenth of all; a --dev may be more."""
+    assert TrainConfig().for_rows(1023).folds == 0
+    assert TrainConfig().for_rows(1023, 99).folds == 3
+    assert TrainConfig().for_rows(500, 200).folds == 0
+    assert TrainConfig().for_rows(500, 200).epochs == 16
+    assert TrainConfig().for_rows(500).epochs == 10
+
+
 def test_every_row_is_judged_by_a_model_that_has_not_learnt_it(tmp_path, tiny_base, sentences):
     rows = read_rows(sentences)
     train, dev = split(rows, share=0.1, seed=0)
@@ -89,6 +98,11 @@ def test_a_model_of_some_hundred_rows_is_calibrated_and_measured_on_all_of_them(
     manifest = manifest_of(tmp_path / "out")
     assert {name: one["rows"] for name, one in manifest["metrics"].items()} == {"cross-validation": count}
     assert manifest["temperature"] != 1
+    assert "accuracy_change" in manifest["gates"]["int8_faithfulness"]["measured"], "all of these rows have labels"
+    assert json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())["crossed"] == {
+        "folds": 3,
+        "rows": count,
+    }
     told = capsys.readouterr().err
     assert f"cross-validation: {count} rows are judged" in told
     assert "to develop on, 0 to test" in told

@@ -289,6 +289,18 @@ def test_no_label_is_in_the_development_set_alone(seed, share):
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+@pytest.mark.parametrize(
+    ("multi_label", "labels"), [(True, [("[0]",), ("a", "b"), ("[x",), ("[1]", "a"), ()]), (False, [("[0]",)])]
+)
+def test_labels_that_look_like_a_list_are_read_back_too(tmp_path, name, multi_label, labels):
+    rows = [Row(f"text {i}", some) for i, some in enumerate(labels)]
+
+    write_rows(tmp_path / name, rows, multi_label=multi_label)
+
+    assert read_rows(tmp_path / name, multi_label=multi_label) == rows
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
 def test_what_is_written_is_read_back(tmp_path, name):
     """A carriage return alone ends a line for readers of CSV, unless it is quoted."""
     rows = [Row(text, ("a",)) for text in ["one\rtwo", "one\ntwo", "one\r\ntwo", 'say "no", twice', "plain", "end\r"]]

@@ -417,6 +417,23 @@ def test_a_base_of_any_family_is_pretrained_further(tmp_path, masked, corpus, ca
     assert after < before < first["pseudo_perplexity"]["before"]["value"]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_new_head_follows_from_the_seed_and_dropout_is_as_asked(tmp_path, corpus, family):
+    """The generator's state before the run is chance: another process has another."""
+    base = str(make_base(tmp_path / "base", family))
+    config = PretrainConfig(base=base, epochs=1, max_tokens=32, measured=5, dropout=0.25)
+    weights = []
+    for name, seed in [("one", 0), ("again", 0), ("other", 1)]:
+        torch.seed()
+        pretrain(replace(config, seed=seed), [corpus], tmp_path / name)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+    told = json.loads((tmp_path / "one" / "config.json").read_text())
+    assert told["dropout" if family == "distilbert" else "hidden_dropout_prob"] == 0.25
+
+
 def test_measuring_the_speed_changes_nothing(tmp_path, corpus, capfd):
     """With hours at hand `epochs` decides, and the weights are those of a run that was not timed."""
     plain = pretrain(replace(TINY, epochs=1), [corpus], tmp_path / "plain")

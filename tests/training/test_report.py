@@ -396,7 +396,7 @@ def test_it_is_told_why_it_is_this_epoch(more, told):
 
 @pytest.mark.parametrize("write", [report.page, card])
 def test_figures_of_cross_validation_are_those_of_other_models(write):
-    run = RUN | {"dev_rows": {"count": 50}, "cross_validation": {"folds": 3, "rows": 300}}
+    run = RUN | {"dev_rows": {"count": 50}, "crossed": {"folds": 3, "rows": 300}}
 
     text = write(manifest(MANY), {"cross-validation": made(MANY, 300)}, GATES, run)
 

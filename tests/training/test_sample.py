@@ -75,6 +75,7 @@ def test_what_cannot_be_drawn_or_written_is_told_and_nothing_is_written(tmp_path
     before = data.read_bytes()
     for arguments, told in [
         ((data, "--rows-per-label", "0", "--out", tmp_path / "o.csv"), "--rows-per-label is 0; expected 1 or more"),
+        ((data, "--rows-per-label", "1", "--out", tmp_path / "o.csv", "--seed", "-1"), "--seed is -1; expected"),
         ((data, "--rows-per-label", "1", "--out", data), "are not different files"),
         ((data, "--rows-per-label", "1", "--out", tmp_path / "link.csv"), "are not different files"),
         ((data, "--rows-per-label", "1", "--out", tmp_path / "o.csv", "--rest", data), "are not different files"),

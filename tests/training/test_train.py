@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from transformers import EvalPrediction
 
 from inference import Classifier, InputError
 from inference.classifier import softmax
@@ -30,7 +31,7 @@ from training.metrics import accuracy_lead
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import _Order, _Trainer, fine_tune, start_model
+from training.train import _Order, _scorer, _Trainer, fine_tune, start_model
 from training.unfinished import alone
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
@@ -372,6 +373,19 @@ def test_the_name_of_a_label_is_a_text(label, text):
     assert name_rows([label]) == ([Row(text, (label,))] if text else [])
 
 
+@pytest.mark.parametrize(
+    ("labels", "texts"),
+    [
+        (["c", "c#", "c++", "go_lang"], ["c", "c#", "c++", "go lang"]),
+        (["lost_card", "lost card", "fee"], ["fee"]),
+        (["हिन्दी", "nai\u0308ve"], ["हिन्दी", "na\u00efve"]),
+    ],
+)
+def test_names_of_labels_contradict_no_other(labels, texts):
+    """Two labels of one text would be a contradiction that the data checks warn of."""
+    assert [row.text for row in name_rows(labels)] == texts
+
+
 def test_names_that_say_what_labels_mean_are_learnt_and_others_are_not(tmp_path):
     """Of the real base: two texts of each label say less than its name, if that is one."""
     texts = {
@@ -395,6 +409,17 @@ def test_few_examples_learn_as_many_do_where_that_is_wanted(tmp_path, tiny_base,
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     assert record["dev_rows"]["count"] == 3
     assert "cross_validation" not in record
+
+
+def test_epochs_of_several_labels_are_judged_at_thresholds_that_suit_them():
+    """After one of few epochs no probability may reach .5; all epochs would be as good as each other."""
+    truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5, dtype=np.float32)
+    logits = np.where(truth > 0, -1.0, -3.0).astype(np.float32)
+
+    score = _scorer(["a", "b"], TrainConfig(multi_label=True))(EvalPrediction(logits, truth))
+
+    assert score["macro_f1"] == 1
+    assert score["accuracy"] == 1
 
 
 def test_one_text_a_label_is_refused(tmp_path, tiny_base, sentences):
@@ -659,12 +684,56 @@ def test_a_search_is_for_one_process(tmp_path, tiny_base, sentences, monkeypatch
         (["--search", "0"], "--search is 0; expected"),
         (["--search", "2", "--search-minutes", "-1"], "--search-minutes is -1.0; expected"),
         (["--search-minutes", "5"], "say --search N too"),
+        (
+            [
+                *("--search", "2", "--learning-rate", "3e-3", "--head-learning-rate", "2e-3", "--layer-decay", "0.8"),
+                *("--batch-size", "8", "--consistency", "0.5", "--weight-decay", "0.02"),
+            ],
+            "--search has nothing to try: all that it would try is set",
+        ),
+        (
+            ["--search", "2", "--head-start", "fitted", "--freeze", "encoder"],
+            "--search has nothing to try: only a fitted head learns",
+        ),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(tmp_path, sentences, options, told):
     done = run_command("train", sentences, "--out", tmp_path / "out", *options)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "told"),
+    [
+        ({"search": Search(2)}, {}, "unfinished there is a search"),
+        ({}, {"search": Search(2)}, "unfinished there is one run from many rows"),
+        ({"few": True}, {}, "unfinished there is learning from few examples"),
+        ({}, {"few": True}, "unfinished there is one run from many rows"),
+    ],
+)
+def test_what_was_begun_otherwise_is_not_cleared_away(tmp_path, tiny_base, sentences, monkeypatch, begun, asked, told):
+    """Whoever forgets an option in the command that resumes would lose all that was trained."""
+    from training import folder
+
+    def run(search=None, few=False, resume=False):
+        config = TrainConfig(
+            base=str(tiny_base), folds=None if few else 0, few_examples="auto" if few else "off", **TINY | {"epochs": 1}
+        )
+        pipeline.train(config, few_of(sentences, tmp_path, 6), out=tmp_path / "out", search=search, resume=resume)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run(**begun)
+    work = tmp_path / ".out.training"
+    kept = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
+
+    with pytest.raises(DataError, match=f"cannot resume, what is {told}"):
+        run(**asked, resume=True)
+
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == kept
+    run(**begun, resume=True)
 
 
 def test_layers_that_the_base_does_not_have_are_refused(tiny_base, sentences, tmp_path):
