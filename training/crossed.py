@@ -15,9 +15,11 @@ from training.copies import fold
 from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
+from training.processes import is_first_process
+from training.record import RUN_FILE, note, read_run
 from training.settings import FOLDS, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import RUN_FILE, fine_tune, is_first_process, note, read_run
+from training.train import fine_tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -242,4 +242,4 @@ class Facts:
         return str((run.get("crossed") or run.get("cross_validation") or {}).get("folds", "several"))
 
     def _before_final(self, what: str) -> str:
-        return f" They are of the {what} before it learnt from them too." if self.final else ""
+        return f" They are of the {what} before it learnt from these rows too." if self.final else ""

@@ -17,8 +17,9 @@ from training.copies import fold
 from training.crossed import Folds
 from training.data import Row, label_names
 from training.metrics import accuracy_lead, decide
+from training.record import note
 from training.settings import FOLDS
-from training.train import fine_tune, note
+from training.train import fine_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,10 @@ from training.checkpoint import Checkpoint
 from training.data import label_names
 from training.metrics import targets
 from training.objective import Objective
+from training.processes import is_first_process
+from training.record import RUN_FILE, note, read_run
 from training.settings import LEAST_RATE, TrainConfig
-from training.train import RUN_FILE, fine_tune, is_first_process, note, read_run
+from training.train import fine_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -22,7 +22,7 @@ from training.data import Row
 from training.errors import GateError
 from training.export import export_graphs
 from training.metrics import Measured, measure, targets
-from training.train import RUN_FILE
+from training.record import RUN_FILE
 from training.wording import probability
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ import torch
 import transformers
 
 from inference.errors import InputError
-from training.base import family, fetch, load_config, longest_input
+from training.base import HEAD_SETTINGS, family, fetch, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.corpus import NO_WORD, Tokens
 from training.errors import BaseModelError
-from training.train import HEAD_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -99,7 +99,9 @@ def train(
     from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import check_layers, is_first_process, part, read_run
+    from training.processes import is_first_process, part
+    from training.record import read_run
+    from training.train import check_layers
 
     quiet_transformers()
     check_layers(config, load_config(config.base))
@@ -182,9 +184,10 @@ def _learn(
     from training.crossed import cross_validate
     from training.few import fine_tune_few
     from training.final import learn_all
+    from training.processes import is_first_process, process_count
     from training.search import search as look_for
     from training.soft_labels import soft_labels
-    from training.train import fine_tune, is_first_process, process_count
+    from training.train import fine_tune
 
     few = not rows.dev
     if resume and is_first_process():
@@ -279,7 +282,7 @@ def export(
     quiet_transformers()
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.train import read_run
+    from training.record import read_run
 
     loaded = Checkpoint.load(checkpoint)
     if measured:

@@ -24,7 +24,7 @@ from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
 from training.masking import Masking
-from training.train import has_bfloat16, mixed_precision
+from training.precision import has_bfloat16, mixed_precision
 from training.unfinished import alone, check_same
 from training.wordpieces import learn_tokenizer
 

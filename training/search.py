@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from inference.errors import InputError
+from training.record import RUN_FILE, note
 from training.settings import TrainConfig
-from training.train import RUN_FILE, fine_tune, note
+from training.train import fine_tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,6 @@ import socket
 import sys
 import tempfile
 import warnings
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import NormalDist
@@ -20,50 +19,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import load_file
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from tqdm import tqdm
 
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
-from training.base import family, fetch, hub_id, load_config, longest_input
+from training.base import HEAD_SETTINGS, family, fetch, hub_id, load_config, longest_input
 from training.calibration import fit_thresholds
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
 from training.goals import Goals
 from training.head import fit_head
 from training.metrics import bootstrap, decide, measure, targets
-from training.objective import TEACHER_SHARE, Objective
-from training.order import POOLED_BATCHES, by_length
-from training.settings import CHOOSING_ROWS
+from training.objective import Objective
+from training.precision import has_bfloat16
+from training.processes import process_count
+from training.record import RUN_FILE, write_record
+from training.trainer import BESIDE, Epochs, LatestOfTheBest, Progress, Trainer, chosen_epoch, history
 from training.unfinished import check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from training.data import Row
     from training.settings import TrainConfig
 
-# What a configuration says of a head, of where it came from or of its type: none of it is the new model's.
-HEAD_SETTINGS = {
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "id2label",
-    "label2id",
-    "model_type",
-    "num_labels",
-    "problem_type",
-    "transformers_version",
-}
 HEAD = -1  # the layer above the encoder's highest
-BESIDE = {"labels", "teacher", "row"}  # what a batch has that the model does not read
 EVAL_BATCH = 32
 POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
-RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
 
 def fine_tune(
@@ -182,7 +166,7 @@ def _trainer(
     soft: NDArray[np.float32] | None = None,
     teacher: NDArray[np.float32] | None = None,
     fit_head: bool,
-) -> _Trainer:
+) -> Trainer:
     """Return what trains a model at its start."""
     labels = label_names(train)
     tokenizer.model_max_length = min(config.max_tokens, longest_input(base))
@@ -200,7 +184,7 @@ def _trainer(
         _fit_head(model, data, collate, objective, goals)
     if teacher is not None:
         data = [item | {"teacher": row.tolist()} for item, row in zip(data, teacher, strict=True)]
-    trainer = _Trainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
         objective=objective,
@@ -211,9 +195,9 @@ def _trainer(
         compute_metrics=_scorer(labels, config),
         optimizers=(optimizer(model, config), None),
         callbacks=[
-            *([_LatestOfTheBest(config.patience, len(dev))] if dev else []),
-            *([_Epochs(goals)] if goals else []),
-            *([_Progress()] if arguments.save_strategy != "no" else []),
+            *([LatestOfTheBest(config.patience, len(dev))] if dev else []),
+            *([Epochs(goals)] if goals else []),
+            *([Progress()] if arguments.save_strategy != "no" else []),
         ],
     )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -259,73 +243,14 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
     record = run | {
         # What is really read: a base may have fewer positions than were asked for.
         "config": run["config"] | {"max_tokens": tokenizer.model_max_length},
-        "history": _history(trainer.state.log_history),
-        "chosen_epoch": _chosen_epoch(trainer.state),
+        "history": history(trainer.state.log_history),
+        "chosen_epoch": chosen_epoch(trainer.state),
         "hub_id": hub_id(run["config"]["base"]),  # of the base, None for a folder: later a name may say neither
         "precision": "bfloat16" if has_bfloat16() else "float32",
         "processes": trainer.args.world_size,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    _write_record(folder, record)
-
-
-def _write_record(folder: Path, record: dict[str, Any]) -> None:
-    staging = folder / f".{RUN_FILE}"
-    staging.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    staging.replace(folder / RUN_FILE)  # it says that a run has ended, and is never there in part
-
-
-def process_count() -> int:
-    """Return how many processes share the run, as torchrun and accelerate tell them."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Say whether this is the only process of the run, or the one among several that writes and speaks."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def part() -> None:
-    """Leave the other processes of a run: what follows, one does alone."""
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def note(checkpoint: Path, **values: Any) -> None:
-    """Add to the record of the run that made a checkpoint."""
-    _write_record(checkpoint, json.loads((checkpoint / RUN_FILE).read_bytes()) | values)
-
-
-def read_run(checkpoint: str | Path) -> dict[str, Any] | None:
-    """Return the record that a checkpoint carries of the run that made it; None where it has none of ours."""
-    try:
-        record = json.loads(Path(checkpoint, RUN_FILE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    ours = {"config", "train_rows", "dev_rows", "history", "chosen_epoch", "precision", "versions"}
-    return record if isinstance(record, dict) and ours <= record.keys() else None
-
-
-def has_bfloat16() -> bool:
-    """Say whether this CPU multiplies bfloat16 matrices in hardware; emulated, they are slower than float32."""
-    capabilities = torch.backends.cpu.get_cpu_capability() if hasattr(torch.backends, "cpu") else ""
-    return "AVX512" in capabilities and bool(
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
-
-
-@contextmanager
-def mixed_precision() -> Iterator[None]:
-    """
-    Multiply matrices in bfloat16 where this CPU does so in hardware.
-
-    Attention is then of plain products: the way back through torch's fused kernel takes ten times as long in bfloat16.
-    """
-    if not has_bfloat16():
-        yield
-        return
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        yield
+    write_record(folder, record)
 
 
 def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
@@ -346,7 +271,7 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
         print("no unfinished run to resume; starting anew", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _write_record(work, run)
+    write_record(work, run)
 
 
 def _last_state(work: Path) -> Path | None:
@@ -525,188 +450,3 @@ def _fit_head(
             vectors.append(model.pool(states, inputs["attention_mask"]))
             goals.append(batch["labels"] if learnt is None else learnt.of(batch["row"]))
     fit_head(model.classifier, torch.cat(vectors), torch.cat(goals), objective)
-
-
-class _Trainer(transformers.Trainer):  # type: ignore[misc]
-    """Transformers' trainer with our loss."""
-
-    def __init__(self, *arguments: Any, objective: Objective, goals: Goals | None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.objective = objective
-        self.goals = goals
-
-    def compute_loss_context_manager(self) -> Any:
-        """Return what the trainer computes a loss in."""
-        return mixed_precision() if self.args.use_cpu else super().compute_loss_context_manager()
-
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,  # noqa: ARG002
-    ) -> Any:
-        """Return the loss of a batch: in training of two passes over it, if they are to agree."""
-        goals, teacher = inputs["labels"], inputs.get("teacher")
-        learnt = self.goals if model.training else None
-        if learnt:
-            rows = inputs["row"].cpu()
-            goals = learnt.of(rows).to(goals.device)
-        inputs = {name: values for name, values in inputs.items() if name not in BESIDE}
-        twice = model.training and self.objective.consistency > 0
-        if twice:
-            inputs = {name: values.repeat(2, 1) for name, values in inputs.items()}
-            goals = goals.repeat(2, *[1] * (goals.dim() - 1))
-        outputs = model(**inputs)
-        logits = outputs["logits"].float()
-        if learnt:
-            said = logits.detach().softmax(dim=-1).cpu()
-            learnt.hear(rows, torch.stack(said.chunk(2)).mean(dim=0) if twice else said)
-        loss = self.objective.loss(logits, goals)
-        if model.training and teacher is not None:
-            teacher = teacher.repeat(2, 1) if twice else teacher
-            loss = (1 - TEACHER_SHARE) * loss + TEACHER_SHARE * self.objective.follow(logits, teacher)
-        if twice:
-            loss = loss + self.objective.consistency * self.objective.distance(*logits.chunk(2))
-        return (loss, outputs) if return_outputs else loss
-
-    def go_back(self, state: Path) -> None:
-        """Become what the run was when it ended: its course, and the weights of the epoch that was chosen."""
-        self.state = transformers.TrainerState.load_from_json(str(state / "trainer_state.json"))
-        chosen = state.with_name(f"checkpoint-{self.state.best_global_step or self.state.global_step}")
-        self.model.load_state_dict(load_file(chosen / "model.safetensors"))
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        return _Order(self, [len(row["input_ids"]) for row in rows])
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        # From short to long, and by chance in no way: the processes of a run would each draw another order.
-        return sorted(range(len(eval_dataset)), key=lambda i: len(eval_dataset[i]["input_ids"]))
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.goals and self.args.should_save:
-            self.goals.save(Path(output_dir))
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.goals and checkpoint:
-            self.goals.load(Path(checkpoint))
-
-
-def _history(log: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
-    """Merge what the trainer logged of each epoch: training loss, development loss and scores."""
-    epochs: dict[float, dict[str, float]] = {}
-    for entry in log:
-        number = entry.get("epoch") or 0.0
-        epoch = epochs.setdefault(number, {"epoch": number})
-        names = {
-            "loss": "loss",
-            "eval_loss": "dev_loss",
-            "eval_accuracy": "dev_accuracy",
-            "eval_macro_f1": "dev_macro_f1",
-        }
-        epoch.update({ours: entry[theirs] for theirs, ours in names.items() if theirs in entry})
-    return [epoch for epoch in epochs.values() if "loss" in epoch or "dev_accuracy" in epoch]
-
-
-def _chosen_epoch(state: Any) -> float | None:
-    """Return the epoch whose weights the model has; None where there was nothing to learn or to measure."""
-    step = state.best_global_step or state.global_step
-    return next((entry.get("epoch") or 0.0 for entry in state.log_history if entry["step"] == step), None)
-
-
-class _LatestOfTheBest(transformers.TrainerCallback):  # type: ignore[misc]
-    """
-    Take the latest epoch within one standard error of the best development score; stop after enough worse ones.
-
-    Their order is chance, and the later ones end nearer to where the falling learning rate leads. The rule is that of
-    Breiman et al. 1984 ("Classification and Regression Trees", 3.4.3), who prefer the simpler of equal trees. Fewer
-    than `CHOOSING_ROWS` rows tell no epoch from another: the best of many is the luckiest one, and the last is taken.
-
-    Args:
-        patience: Epochs after the chosen one, all of them worse, after which training stops.
-        rows: Development rows.
-    """
-
-    def __init__(self, patience: int, rows: int) -> None:
-        self.patience = patience
-        self.rows = rows
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
-        name = f"eval_{args.metric_for_best_model}"
-        best = max((entry for entry in state.log_history if name in entry), key=lambda entry: entry[name])
-        close = metrics[name] >= best[name] - best["eval_standard_error"]
-        if close or self.rows < CHOOSING_ROWS:
-            state.best_global_step = state.global_step  # the trainer does so itself where a score is the best yet
-            return
-        # The log goes with the state of the run, so that a resumed one counts on.
-        worse = sum(name in entry and entry["step"] > state.best_global_step for entry in state.log_history)
-        control.should_training_stop |= worse >= self.patience
-
-
-class _Order(torch.utils.data.Sampler[int]):
-    """
-    The order of the rows in an epoch: batches of similar length, one after the other by chance.
-
-    It depends on seed and epoch alone: processes that share a run need the same one, or some rows come twice and others
-    not at all, and what dropout draws would otherwise move their generators apart.
-    """
-
-    def __init__(self, trainer: _Trainer, lengths: Sequence[int]) -> None:
-        self.trainer = trainer
-        self.lengths = lengths
-        self.batch = trainer.args.train_batch_size * trainer.args.world_size
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = round(self.trainer.state.epoch or 0)
-        generator = torch.Generator().manual_seed((self.trainer.args.seed << 16) + epoch)
-        rows = torch.randperm(len(self), generator=generator).numpy()
-        whole = len(self) // self.batch
-        # In no more than a quarter of them together, so that other rows meet in every epoch.
-        pooled = max(1, min(POOLED_BATCHES, whole // 4))
-        batches = by_length(rows[: whole * self.batch], self.lengths, self.batch, pooled)
-        for number in torch.randperm(whole, generator=generator).tolist():
-            yield from batches[number].tolist()
-        yield from rows[whole * self.batch :].tolist()
-
-
-class _Epochs(transformers.TrainerCallback):  # type: ignore[misc]
-    """Tells what rows are learnt with where an epoch begins and ends."""
-
-    def __init__(self, goals: Goals) -> None:
-        self.goals = goals
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.goals.epoch = round(state.epoch)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.goals.turn()
-
-
-class _Progress(transformers.TrainerCallback):  # type: ignore[misc]
-    """A bar on a terminal, and a line an epoch everywhere; both on stderr, of one process."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        hidden = not sys.stderr.isatty() or not state.is_world_process_zero
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, unit="step", disable=hidden, leave=False)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.bar.update(state.global_step - self.bar.n)
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:  # noqa: ARG002
-        if state.is_world_process_zero:
-            learnt = f"epoch {state.epoch:g} of {state.num_train_epochs}" if state.epoch else "the fitted classifier"
-            tqdm.write(
-                f"{learnt}: development accuracy "
-                f"{metrics['eval_accuracy']:.4f}, macro-F1 {metrics['eval_macro_f1']:.4f}, "
-                f"loss {metrics['eval_loss']:.4f}",
-                file=sys.stderr,
-            )
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        self.bar.close()

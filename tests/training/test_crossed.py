@@ -17,8 +17,9 @@ from training.checkpoint import Checkpoint
 from training.crossed import Folds, cross_validate
 from training.data import Row, are_few, fingerprint, label_names, read_rows, split
 from training.metrics import targets
+from training.record import read_run
 from training.settings import TrainConfig
-from training.train import fine_tune, read_run
+from training.train import fine_tune
 
 TINY = {"epochs": 2, "learning_rate": 3e-3, "batch_size": 16, "max_tokens": 32}
 

@@ -19,9 +19,10 @@ from training.data import Row, label_names, read_rows, split
 from training.final import learn_all
 from training.goals import Goals
 from training.metrics import targets
+from training.record import read_run
 from training.settings import TrainConfig
 from training.soft_labels import soft_labels
-from training.train import fine_tune, read_run
+from training.train import fine_tune
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
 

@@ -24,8 +24,8 @@ from training.checkpoint import Checkpoint
 from training.data import Row, read_rows
 from training.errors import BaseModelError, DataError, GateError
 from training.folder import model_name
+from training.record import read_run
 from training.settings import TrainConfig
-from training.train import read_run
 from training.vectors import layered_vectors, sentence_vectors
 
 PROBES = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]

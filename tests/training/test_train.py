@@ -31,7 +31,8 @@ from training.metrics import accuracy_lead
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import _Order, _scorer, _Trainer, fine_tune, start_model
+from training.train import _scorer, fine_tune, start_model
+from training.trainer import Order, Trainer
 from training.unfinished import alone
 
 TINY = {"epochs": 6, "learning_rate": 3e-3, "batch_size": 8, "max_tokens": 32}
@@ -282,7 +283,7 @@ def test_a_model_that_is_its_own_teacher_is_less_sure_of_what_it_learnt(tmp_path
 
 def order_of_rows(lengths, *, epoch=0.0, world_size=1, seed=0):
     arguments = SimpleNamespace(train_batch_size=8 // world_size, world_size=world_size, seed=seed)
-    return list(_Order(SimpleNamespace(args=arguments, state=SimpleNamespace(epoch=epoch)), lengths))
+    return list(Order(SimpleNamespace(args=arguments, state=SimpleNamespace(epoch=epoch)), lengths))
 
 
 def test_every_epoch_has_an_order_of_its_own_that_processes_share():
@@ -296,9 +297,9 @@ def test_every_epoch_has_an_order_of_its_own_that_processes_share():
 def test_every_process_measures_the_development_rows_in_one_order():
     """By chance, each would draw another order, and some rows would count twice in place of others."""
     rows = [{"input_ids": [0] * (5 + i % 7)} for i in range(20)]
-    first = _Trainer._get_eval_sampler(None, rows)
+    first = Trainer._get_eval_sampler(None, rows)
     torch.rand(1)
-    assert list(_Trainer._get_eval_sampler(None, rows)) == list(first)
+    assert list(Trainer._get_eval_sampler(None, rows)) == list(first)
     assert sorted(first) == list(range(20))
 
 

@@ -14,8 +14,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from training.order import by_length
+from training.precision import mixed_precision
 from training.study.batches import loss_of
-from training.train import mixed_precision, optimizer
+from training.train import optimizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,8 +17,9 @@ from training.checkpoint import Checkpoint
 from training.data import fingerprint, read_rows, split
 from training.errors import BaseModelError, DataError
 from training.mean_pooling import MODELS
+from training.record import read_run
 from training.settings import TrainConfig
-from training.train import read_run, start_model
+from training.train import start_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from inference import artifact
 from inference.errors import ArtifactError, InputError
 from training.base import family, fetch, load_config, locate
-from training.train import read_run
+from training.record import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
