@@ -225,7 +225,7 @@ class Facts:
         trials = (self.run or {}).get("search", {}).get("trials", ())
         what = [
             f"the settings, the best of {counted(len(trials), 'trial')}" if trials else "",
-            f"how to learn, the best of {counted(len(self.ways), 'way')}" if self.ways else "",
+            f"how to learn (the best of {counted(len(self.ways), 'way')})" if self.ways else "",
             "the epoch" if name == "dev" and self.chooses else "",
             "the calibration",
         ]

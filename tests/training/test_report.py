@@ -421,7 +421,7 @@ def test_it_is_told_that_cross_validation_chose_how_few_examples_were_learnt(wri
         RUN | {"dev_rows": {"count": 0}, "cross_validation": crossed},
     )
 
-    assert "chose how to learn, the best of 2 ways and the calibration, so their figures flatter." in text
+    assert "chose how to learn (the best of 2 ways) and the calibration, so their figures flatter." in text
     assert ", 0 rows to" not in text
     if write is report.page:
         assert re.search(r"fine-tuned from the fitted classifier \(taken\)</th><td>0.8125</td>", text)

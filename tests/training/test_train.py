@@ -710,7 +710,6 @@ def test_a_search_that_cannot_be_is_refused(tmp_path, sentences, options, told):
         ({"search": Search(2)}, {}, "unfinished there is a search"),
         ({}, {"search": Search(2)}, "unfinished there is one run from many rows"),
         ({"few": True}, {}, "unfinished there is learning from few examples"),
-        ({}, {"few": True}, "unfinished there is one run from many rows"),
     ],
 )
 def test_what_was_begun_otherwise_is_not_cleared_away(tmp_path, tiny_base, sentences, monkeypatch, begun, asked, told):
