@@ -190,7 +190,7 @@ def _learn(
     from training.train import fine_tune
 
     few = not rows.dev
-    if resume and is_first_process():
+    if resume:
         _check_begun(work, "search" if search else "few" if few else "run")
     if (few or search) and process_count() > 1:
         what = "a search" if search else "learning from few examples (--few-examples auto)"

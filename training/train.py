@@ -373,6 +373,7 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = Tr
         load_best_model_at_end=choose,
         metric_for_best_model=config.selection if choose else None,
         disable_tqdm=True,
+        log_level_replica="error",  # as quiet as the first process
         report_to=[],
     )
 

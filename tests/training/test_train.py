@@ -618,6 +618,7 @@ def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentence
     )
     told = log.read_text()
     assert returncode == 0, told
+    assert "newly initialized" not in told, "Transformers is quiet in all processes"
     assert told.count("epoch 1 of 12") == told.count("learning from all 96 rows in the end") == 1
     record = json.loads((out / "checkpoint" / "train.json").read_text())
     assert (record["processes"], record["final"]["rows"]) == (2, 96)
