@@ -1,10 +1,11 @@
-"""The templates of report and card, and how they write numbers and texts."""
+"""The templates of reports, cards and studies, and how they write numbers and texts."""
 
 from __future__ import annotations
 
 import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from training import wording
 
@@ -30,8 +31,14 @@ def prose(text: object) -> str:
     return re.sub(r"([\\`*_\[\]<>|#&~$])", r"\\\1", " ".join(str(text).split()))
 
 
+def coded(text: str) -> Markup:
+    """Escape a text for a page; what stands between backticks is shown as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
+
+
 templates.filters |= {
     "code": code,
+    "coded": coded,
     "counted": wording.counted,
     "percent": wording.percent,
     "probability": wording.probability,

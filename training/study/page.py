@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup, escape
-
 from training.base import DEFAULT_HUB_ID
+from training.rendering import templates
 from training.settings import DEFAULT_BASE
 from training.svg import Figure, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from markupsafe import Markup
 
 
 PAGE = "study.html"
@@ -57,27 +56,10 @@ class Report:
     about: Sequence[str] = ()  # of the base, the data and the choices: what the whole page rests on
 
 
-_templates = Environment(
-    loader=PackageLoader("training"),
-    autoescape=select_autoescape(["html"]),
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-
-
-def coded(text: str) -> Markup:
-    """Escape a text for the page; what stands between backticks is shown as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped
-
-
-_templates.filters["coded"] = coded
-
-
 def render(record: Mapping[str, Any], report: Report) -> str:
     """Return the page as one file that needs nothing else."""
     settings = [(key, _told(value)) for key, value in record["settings"].items() if key != "study"]
-    return _templates.get_template("study.html").render(
+    return templates.get_template("study.html").render(
         report=report,
         record=record,
         settings=settings,
@@ -90,7 +72,7 @@ def write(folder: Path, record: Mapping[str, Any], report: Report) -> None:
     """Write the page, and each of its figures as a file."""
     (folder / PAGE).write_text(render(record, report), encoding="utf-8")
     (folder / FIGURES).mkdir()
-    css = "".join(_templates.get_template(name).render() for name in ("colours.css", "chart.css", "figure.css"))
+    css = "".join(templates.get_template(name).render() for name in ("colours.css", "chart.css", "figure.css"))
     drawn = [figure for section in report.sections for figure in section.figures if isinstance(figure, Figure)]
     seen: Counter[str] = Counter()
     for figure in drawn:

@@ -14,6 +14,7 @@ from bertrand.__main__ import main
 from inference.errors import InputError
 from tests.support import ROOT, until, write_csv
 from training.data import Row
+from training.rendering import coded
 from training.settings import TrainConfig
 from training.study import page
 from training.study.curves import Curves, isotonic, pack, unpack
@@ -153,7 +154,7 @@ def test_every_accuracy_in_the_prose_is_in_the_record():
 
 
 def test_what_a_page_says_is_escaped_and_its_code_is_shown_as_code():
-    assert page.coded("`bertrand train` <b>&</b>") == "<code>bertrand train</code> &lt;b&gt;&amp;&lt;/b&gt;"
+    assert coded("`bertrand train` <b>&</b>") == "<code>bertrand train</code> &lt;b&gt;&amp;&lt;/b&gt;"
 
 
 def test_rows_needed_are_read_between_the_sizes_and_never_beyond():
