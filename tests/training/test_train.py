@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -705,36 +706,43 @@ def test_a_search_that_cannot_be_is_refused(tmp_path, sentences, options, told):
     assert told in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("begun", "asked", "told"),
-    [
-        ({"search": Search(2)}, {}, "unfinished there is a search"),
-        ({}, {"search": Search(2)}, "unfinished there is one run from many rows"),
-        ({"few": True}, {}, "unfinished there is learning from few examples"),
-    ],
-)
-def test_what_was_begun_otherwise_is_not_cleared_away(tmp_path, tiny_base, sentences, monkeypatch, begun, asked, told):
-    """Whoever forgets an option in the command that resumes would lose all that was trained."""
+def test_a_search_is_not_cleared_away_by_a_run_that_forgot_it(tmp_path, tiny_base, sentences, monkeypatch):
+    """Whoever leaves an option out of the command that resumes would lose all that was trained."""
     from training import folder
 
-    def run(search=None, few=False, resume=False):
-        config = TrainConfig(
-            base=str(tiny_base), folds=None if few else 0, few_examples="auto" if few else "off", **TINY | {"epochs": 1}
-        )
-        pipeline.train(config, few_of(sentences, tmp_path, 6), out=tmp_path / "out", search=search, resume=resume)
-
+    config = TrainConfig(base=str(tiny_base), folds=0, **TINY | {"epochs": 1})
     with monkeypatch.context() as patch:
         patch.setattr(folder, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            run(**begun)
+            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(1))
     work = tmp_path / ".out.training"
     kept = {path: path.stat().st_mtime_ns for path in work.rglob("*")}
 
-    with pytest.raises(DataError, match=f"cannot resume, what is {told}"):
-        run(**asked, resume=True)
+    with pytest.raises(DataError, match="cannot resume, what is unfinished there is a search"):
+        pipeline.train(config, sentences, out=tmp_path / "out", resume=True)
 
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*")} == kept
-    run(**begun, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "told"),
+    [
+        ("train.json", "search", "one run from many rows"),
+        ("train.json", "few", "one run from many rows"),
+        ("frozen-named-0/train.json", "run", "learning from few examples"),
+        ("frozen-0/train.json", "few", None),
+        ("trial-0/train.json", "search", None),
+        ("train.json", "run", None),
+        (None, "search", None),
+    ],
+)
+def test_what_was_begun_otherwise_is_told_by_what_it_left(tmp_path, begun, asked, told):
+    if begun:
+        (tmp_path / begun).parent.mkdir(exist_ok=True)
+        (tmp_path / begun).touch()
+
+    with pytest.raises(DataError, match=f"unfinished there is {told}") if told else nullcontext():
+        pipeline._check_begun(tmp_path, asked)
 
 
 def test_layers_that_the_base_does_not_have_are_refused(tiny_base, sentences, tmp_path):
