@@ -58,7 +58,7 @@ def search(
     if not _open(config):
         raise InputError(
             "--search has nothing to try: "
-            + ("only a fitted head learns" if _only_fits(config) else "all that it would try is set")
+            + ("only a fitted head learns" if config.only_fits_head else "all that it would try is set")
             + "; leave settings to it, or leave it out"
         )
     import optuna
@@ -112,14 +112,10 @@ def search(
 
 def _open(config: TrainConfig) -> list[str]:
     """Return which settings may be tried: those that are as by default and change something."""
-    if _only_fits(config):
+    if config.only_fits_head:
         return []
     names = ("learning_rate", "head_learning_rate", "layer_decay", "batch_size", "consistency", "weight_decay")
     return [name for name in names if getattr(config, name) == getattr(TrainConfig, name)]
-
-
-def _only_fits(config: TrainConfig) -> bool:
-    return config.fits_head and config.freeze == "encoder"
 
 
 def _suggest(trial: Any, config: TrainConfig) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class TrainConfig:
         return "macro_f1" if self.multi_label or self.class_weights == "balanced" else "accuracy"
 
     @property
+    def only_fits_head(self) -> bool:
+        """Whether a fitted head is all that learns."""
+        return self.fits_head and self.freeze == "encoder"
+
+    @property
     def fits_head(self) -> bool:
         """Say whether the classifier starts as the best one of the vectors that the base gives."""
         return self.pooling == "mean" and self.head_start == "fitted"
@@ -90,10 +95,9 @@ class TrainConfig:
         few_to_develop_on = (rows * self.dev_share / (1 - self.dev_share) if dev is None else dev) < CHOOSING_ROWS
         probed = self.init == "pretrained" and not self.teacher and not self.multi_label and not many
         soft_labels = (0.3 if probed else 0.0) if self.soft_labels is None else self.soft_labels
-        fitted = self.fits_head and self.freeze == "encoder"
         steps = 150 if probed and few_to_develop_on else 250
         epochs = self.epochs or max(3 if many else 5, math.ceil(steps * self.batch_size / rows))
-        worth_all = rows <= SOME_ROWS and not fitted and not self.multi_label
+        worth_all = rows <= SOME_ROWS and not self.only_fits_head and not self.multi_label
         final_epochs = min(epochs, math.ceil(30 * self.batch_size / rows)) if worth_all else 0
         own = (0.5 if soft_labels else 0.0) if self.self_distillation is None else self.self_distillation
         return replace(
