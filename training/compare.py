@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.metrics import accuracy_change, answered, decide, targets
+from training.metrics import accuracy_change, answered, decide, f1_of, label_f1, macro_f1, mean_f1, targets
+from training.resampling import middle, resampled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 CHANCE = 0.05  # a difference that chance makes in fewer of a hundred cases than 5 is more than chance
 RESAMPLES = 2000  # of the rows, for the interval of macro-F1
-RESAMPLES_AT_ONCE = 50  # bounds memory
 
 
 @dataclass(frozen=True)
@@ -155,11 +155,6 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
-def macro_f1(given: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Return the mean F1 of the labels that occur, as `training.metrics.measure` does; both shape (rows, labels)."""
-    return float(_macro_f1(given, truth, np.ones((1, len(truth))))[0])
-
-
 def macro_f1_change(
     given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], *, seed: int = 0
 ) -> Change:
@@ -172,14 +167,12 @@ def macro_f1_change(
         truth: Which row has which label, of that shape too.
         seed: Of the resampling.
     """
-    rows, generator = len(truth), np.random.default_rng(seed)
-    changes = []
-    for _ in range(RESAMPLES // RESAMPLES_AT_ONCE):
-        drawn = generator.integers(rows, size=(RESAMPLES_AT_ONCE, rows))
-        weights = np.stack([np.bincount(sample, minlength=rows) for sample in drawn]).astype(float)
-        changes.append(_macro_f1(given_b, truth, weights) - _macro_f1(given_a, truth, weights))
-    low, high = np.quantile(np.concatenate(changes), (0.025, 0.975))
-    return Change(macro_f1(given_b, truth) - macro_f1(given_a, truth), float(low), float(high))
+    arrays = given_a & truth, given_a, given_b & truth, given_b, truth
+    changes = [
+        mean_f1(f1_of(hits_b, named_b + support)) - mean_f1(f1_of(hits_a, named_a + support))
+        for hits_a, named_a, hits_b, named_b, support in resampled(*arrays, resamples=RESAMPLES, seed=seed)
+    ]
+    return Change(macro_f1(given_b, truth) - macro_f1(given_a, truth), *middle(np.concatenate(changes)))
 
 
 def _said(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> tuple[NDArray[np.bool_], Answered | None]:
@@ -192,25 +185,11 @@ def _said(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> tuple[N
     return given, answered(scorer, probabilities, targets(rows, labels)[:, places])
 
 
-def _f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the F1 of each label, nan where it occurs nowhere; weights (samples, rows) to (samples, labels)."""
-    hits, named = weights @ (given & truth), weights @ given + weights @ truth
-    return np.asarray(np.divide(2 * hits, named, out=np.full(named.shape, np.nan), where=named > 0))
-
-
-def _macro_f1(given: NDArray[np.bool_], truth: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return `macro_f1` of each sample, which has a row as often as its weight says; weights (samples, rows)."""
-    f1 = _f1(given, truth, weights)
-    occurring = ~np.isnan(f1)
-    return np.asarray(np.nansum(f1, axis=1) / np.maximum(1, occurring.sum(axis=1)))
-
-
 def _by_label(
     given_a: NDArray[np.bool_], given_b: NDArray[np.bool_], truth: NDArray[np.bool_], labels: Sequence[str]
 ) -> tuple[LabelComparison, ...]:
     def found() -> Iterator[LabelComparison]:
-        once = np.ones((1, len(truth)))
-        f1_a, f1_b = (np.nan_to_num(_f1(given, truth, once)[0]) for given in (given_a, given_b))
+        f1_a, f1_b = (np.nan_to_num(label_f1(given, truth)) for given in (given_a, given_b))
         for i, label in enumerate(labels):
             has, a, b = truth[:, i], given_a[:, i], given_b[:, i]
             only_a, only_b = int((has & a & ~b).sum()), int((has & b & ~a).sum())

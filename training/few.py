@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.calibration import Unseen, fit_temperature
-from training.compare import macro_f1, macro_f1_change
+from training.compare import macro_f1_change
 from training.copies import fold
 from training.crossed import Folds
 from training.data import Row, label_names
-from training.metrics import accuracy_lead, decide
+from training.metrics import accuracy_lead, decide, macro_f1
 from training.record import note
 from training.settings import FOLDS
 from training.train import fine_tune

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from inference.errors import InputError
+from training.resampling import middle, resampled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_BINS = 15  # equal-width bins of confidence, as in Guo et al. 2017, arXiv:1706.04599
 RESAMPLES = 1000  # of the rows, for a bootstrap interval
-RESAMPLED_AT_ONCE = 4_000_000  # draws: bounds the memory that resampling takes
 
 Interval = tuple[float, float]  # ends of a 95 % confidence interval
 
@@ -227,16 +227,16 @@ def measure(
     hits = (predicted & truth).sum(axis=0)
     given, support = predicted.sum(axis=0), truth.sum(axis=0)
     precision, recall = _ratio(hits, given), _ratio(hits, support)
-    f1 = _ratio(2 * hits, given + support)
-    occurring = (given + support) > 0
+    f1 = label_f1(predicted, truth)
+    figures = precision, recall, np.nan_to_num(f1), support
     return Metrics(
         rows=rows,
         accuracy=float((predicted == truth).all(axis=1).mean()),
-        macro_f1=float(f1[occurring].mean()) if occurring.any() else 0.0,
+        macro_f1=float(mean_f1(f1)),
         ece=calibration_error(*decisions(probabilities, truth, multi_label=multi_label)),
         labels=tuple(
-            LabelMetrics(*values)
-            for values in zip(labels, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), strict=True)
+            LabelMetrics(label, *values)
+            for label, *values in zip(labels, *(figure.tolist() for figure in figures), strict=True)
         ),
         confusion=confusion,
     )
@@ -351,37 +351,47 @@ def bootstrap(
     """
     rows, labels = truth.shape
     right = (decided == truth).all(axis=1, keepdims=True)
-    columns = np.hstack([decided & truth, decided, truth, right]).astype(np.float32)  # whole numbers: sums are exact
-    generator = np.random.default_rng(seed)
-    at_once = max(1, RESAMPLED_AT_ONCE // rows)
-    totals = np.empty((resamples, columns.shape[1]))
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
-        totals[start : start + count] = times.astype(np.float32) @ columns
-
-    hits, given, support = np.split(totals[:, :-1], 3, axis=1)
-    f1 = np.divide(2 * hits, given + support, out=np.full((resamples, labels), np.nan), where=given + support > 0)
-    occurring = (decided | truth).any(axis=0)
+    draws = list(resampled(decided & truth, decided, truth, right, resamples=resamples, seed=seed))
+    hits, given, support, rights = (np.concatenate(totals) for totals in zip(*draws, strict=True))
+    f1 = f1_of(hits, given + support)
     ends: list[Interval | None] = [None] * labels
-    for label in np.flatnonzero(occurring):  # a rare label is not in every resample
-        ends[label] = _middle(f1[:, label])
-    macro = np.nansum(f1, axis=1) / np.maximum(1, np.isfinite(f1).sum(axis=1))
+    for label in np.flatnonzero((decided | truth).any(axis=0)):  # a rare label is not in every resample
+        ends[label] = middle(f1[:, label])
     share = float(right.mean())
-    accuracy = _middle(totals[:, -1] / rows) if 0 < share < 1 else _wilson(share, rows)
-    return Intervals(accuracy, _middle(macro), tuple(ends))
+    accuracy = middle(rights / rows) if 0 < share < 1 else _wilson(share, rows)
+    return Intervals(accuracy, middle(mean_f1(f1)), tuple(ends))
+
+
+def macro_f1(decided: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Return the mean F1 of the labels that occur or are given; both shape (rows, labels)."""
+    return float(mean_f1(label_f1(decided, truth)))
+
+
+def label_f1(decided: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the F1 of each label, not a number where it neither occurs nor is given; both shape (rows, labels)."""
+    return f1_of((decided & truth).sum(axis=0), decided.sum(axis=0) + truth.sum(axis=0))
+
+
+def f1_of(hits: NDArray[Any], named: NDArray[Any]) -> NDArray[np.float64]:
+    """
+    Return F1, not a number where a label neither occurs nor is given.
+
+    Args:
+        hits: How many of the rows that have the label are given it.
+        named: How many have it, and besides how many are given it; of the same shape.
+    """
+    return np.asarray(np.divide(2.0 * hits, named, out=np.full(named.shape, np.nan), where=named > 0))
+
+
+def mean_f1(f1: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of the last axis over the labels that occur or are given; 0 where none is."""
+    return np.asarray(np.nansum(f1, axis=-1) / np.maximum(1, np.isfinite(f1).sum(axis=-1)))
 
 
 def _wilson(share: float, rows: int) -> Interval:
     """Return the 95 % interval of a share of rows that is 0 or 1."""
     width = 1.96**2 / (rows + 1.96**2)
     return (1 - width, 1.0) if share else (0.0, width)
-
-
-def _middle(values: NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -427,13 +427,14 @@ def test_pipes_on_both_sides(model_folder):
     assert [row["status"] for row in rows] == ["ok", "error"]
 
 
-@pytest.mark.parametrize("wanted", ["out.parquet", "out.csv.gz"])
-def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, model_folder, wanted):
-    rows = 4 * PART_ROWS["none"] + PART_ROWS["none"] // 2
+@pytest.mark.parametrize(("wanted", "embeddings"), [("out.parquet", "tokens"), ("out.csv.gz", "none")])
+def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, model_folder, wanted, embeddings):
+    rows = 4 * PART_ROWS[embeddings] + PART_ROWS[embeddings] // 2
     source = many(tmp_path / "in.csv", rows)
     whole, out = tmp_path / f"whole-{wanted}", tmp_path / wanted
-    score(Job(str(source), str(whole), model_folder))
+    score(Job(str(source), str(whole), model_folder, embeddings=embeddings))
     command = [sys.executable, "-m", "bertrand", "score", str(source), str(out), "--model", str(model_folder)]
+    command += ["--embeddings", embeddings]
 
     for killed in range(3):
         process = subprocess.Popen([*command, "--resume"], cwd=ROOT, stderr=subprocess.DEVNULL)
@@ -446,7 +447,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path,
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["rows"] == rows
-    assert summary["resumed_rows"] >= PART_ROWS["none"]
+    assert summary["resumed_rows"] >= PART_ROWS[embeddings]
     assert summary["errors"] == {"text_empty": -(-rows // 50)}
     assert out.read_bytes() == whole.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"in.csv", f"whole-{wanted}", wanted}

@@ -158,7 +158,7 @@ def test_a_label_that_is_nowhere_has_no_interval():
 def test_resampling_in_parts_changes_nothing(monkeypatch):
     truth = np.eye(3, dtype=bool)[np.random.default_rng(0).integers(0, 3, size=50)]
     whole = bootstrap(truth[::-1], truth)
-    monkeypatch.setattr("training.metrics.RESAMPLED_AT_ONCE", 500)
+    monkeypatch.setattr("training.resampling.DRAWN_AT_ONCE", 500)
 
     assert bootstrap(truth[::-1], truth) == whole
 

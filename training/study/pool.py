@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
 
 from inference.machine import cpu_count
@@ -14,7 +16,8 @@ from inference.machine import cpu_count
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
+# Loaded once, by the process that all workers are copies of: it takes seconds, and memory.
+LOADED = ("torch", "transformers.models.auto.modeling_auto", "transformers.trainer")
 
 
 class Pool:
@@ -22,9 +25,9 @@ class Pool:
 
     def __init__(self) -> None:
         self.size = cpu_count()
-        self._executor = ProcessPoolExecutor(
-            self.size, mp_context=multiprocessing.get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
-        )
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([*LOADED])
+        self._executor = ProcessPoolExecutor(self.size, mp_context=context, initializer=_begin)
 
     def __enter__(self) -> Pool:
         return self
@@ -52,14 +55,20 @@ class Pool:
             yield futures[future], future.result()
 
 
-def _begin(parent: int) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before we could ask to be told
-        os._exit(1)
+def _begin() -> None:
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to all processes; the first one ends the others
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     import torch
     import transformers
 
+    gc.freeze()  # each training looks through all objects for garbage, and these stay
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
+
+
+def _end_with_the_first() -> None:
+    """End when the process ends that the workers work for, even if it was killed."""
+    if first := multiprocessing.parent_process():
+        wait([first.sentinel])
+        os._exit(1)

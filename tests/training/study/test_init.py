@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from bertrand.__main__ import main
@@ -285,8 +286,12 @@ def test_a_killed_study_goes_on_and_keeps_what_it_had(rows_file, tiny_base, tmp_
         [sys.executable, "-m", "bertrand", *map(str, command)], cwd=ROOT, stderr=subprocess.DEVNULL
     )
     until(lambda: kept.is_file() and kept.read_bytes().count(b"\n") > 8, 240)
+    workers = psutil.Process(first.pid).children(recursive=True)
     first.send_signal(signal.SIGKILL)
     first.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert workers
+    assert not alive
     before = kept.read_text().splitlines()
     kept.write_bytes(kept.read_bytes() + b'{"key": "torn')
 
