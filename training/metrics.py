@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_BINS = 15  # equal-width bins of confidence, as in Guo et al. 2017, arXiv:1706.04599
 RESAMPLES = 1000  # of the rows, for a bootstrap interval
+Z = NormalDist().inv_cdf(0.975)  # standard errors from the middle to the ends of a 95 % interval
 
 Interval = tuple[float, float]  # ends of a 95 % confidence interval
 
@@ -125,7 +127,7 @@ class Measured:
     @cached_property
     def intervals(self) -> Intervals:
         """How sure the figures are."""
-        return bootstrap(self.decided, self.truth)
+        return intervals(self.decided, self.truth)
 
     @property
     def bins(self) -> tuple[Bin, ...]:
@@ -266,7 +268,7 @@ def accuracy_change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tupl
         rows with half a row added to each cell (Agresti and Min 2005), so that no difference in few rows is no proof.
     """
     change, center, error = _paired(before, after)
-    return change, max(-1.0, center - 1.96 * error), min(1.0, center + 1.96 * error)
+    return change, max(-1.0, center - Z * error), min(1.0, center + Z * error)
 
 
 def accuracy_lead(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> tuple[float, float]:
@@ -334,14 +336,14 @@ def abstain(
     )
 
 
-def bootstrap(
+def intervals(
     decided: NDArray[np.bool_], truth: NDArray[np.bool_], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Intervals:
     """
-    Return 95 % confidence intervals by drawing the rows again and again: the middle 95 % of what is measured then.
+    Return 95 % confidence intervals: Wilson's of the accuracy, and of F1 those of a bootstrap.
 
-    Where all rows are right, or all wrong, they are so in every draw: the interval of the accuracy is then Wilson's
-    (1927, "Probable Inference, the Law of Succession, and Statistical Inference").
+    A bootstrap draws the rows again and again, and takes the middle 95 % of what is measured then. Of a share of rows
+    near 1 its interval is too narrow.
 
     Args:
         decided: Which row is given which label, shape (rows, labels); at least one row.
@@ -349,17 +351,32 @@ def bootstrap(
         resamples: How often as many rows as there are are drawn, each with replacement.
         seed: Of the draws.
     """
-    rows, labels = truth.shape
-    right = (decided == truth).all(axis=1, keepdims=True)
-    draws = list(resampled(decided & truth, decided, truth, right, resamples=resamples, seed=seed))
-    hits, given, support, rights = (np.concatenate(totals) for totals in zip(*draws, strict=True))
+    draws = list(resampled(decided & truth, decided, truth, resamples=resamples, seed=seed))
+    hits, given, support = (np.concatenate(totals) for totals in zip(*draws, strict=True))
     f1 = f1_of(hits, given + support)
-    ends: list[Interval | None] = [None] * labels
+    ends: list[Interval | None] = [None] * truth.shape[1]
     for label in np.flatnonzero((decided | truth).any(axis=0)):  # a rare label is not in every resample
         ends[label] = middle(f1[:, label])
-    share = float(right.mean())
-    accuracy = middle(rights / rows) if 0 < share < 1 else _wilson(share, rows)
+    accuracy = wilson(float((decided == truth).all(axis=1).mean()), len(truth))
     return Intervals(accuracy, middle(mean_f1(f1)), tuple(ends))
+
+
+def wilson(share: float, rows: int) -> Interval:
+    """
+    Return the 95 % confidence interval of a share of rows, of which there is at least one.
+
+    Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference": it holds what it promises for
+    shares near 0 and 1 too (Brown, Cai and DasGupta 2001, "Interval Estimation for a Binomial Proportion").
+    """
+    center = (share + Z**2 / (2 * rows)) / (1 + Z**2 / rows)
+    width = Z / (1 + Z**2 / rows) * math.sqrt(share * (1 - share) / rows + (Z / (2 * rows)) ** 2)
+    return max(0.0, center - width), min(1.0, center + width)
+
+
+def standard_error(interval: Interval) -> float:
+    """Return the standard error of what has a 95 % confidence interval."""
+    low, high = interval
+    return (high - low) / (2 * Z)
 
 
 def macro_f1(decided: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
@@ -386,12 +403,6 @@ def f1_of(hits: NDArray[Any], named: NDArray[Any]) -> NDArray[np.float64]:
 def mean_f1(f1: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of the last axis over the labels that occur or are given; 0 where none is."""
     return np.asarray(np.nansum(f1, axis=-1) / np.maximum(1, np.isfinite(f1).sum(axis=-1)))
-
-
-def _wilson(share: float, rows: int) -> Interval:
-    """Return the 95 % interval of a share of rows that is 0 or 1."""
-    width = 1.96**2 / (rows + 1.96**2)
-    return (1 - width, 1.0) if share else (0.0, width)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

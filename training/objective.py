@@ -56,7 +56,8 @@ class Objective:
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.multi_label:
             return functional.binary_cross_entropy_with_logits(logits, goals, pos_weight=weights)
-        return functional.cross_entropy(logits, goals, weight=weights)
+        # Its own mean would be over the weights of the batch, under which the rare label of most batches is outweighed.
+        return functional.cross_entropy(logits, goals, weight=weights, reduction="none").mean()
 
     def towards(self, probabilities: torch.Tensor) -> torch.Tensor:
         """
@@ -84,6 +85,7 @@ class Objective:
         Return how far logits are from a teacher's probabilities, shape (batch, labels).
 
         Of one label a row as in Hinton et al. 2015 (arXiv:1503.02531); of several, each label is a question of its own.
+        The labels' weights are not in it: a teacher that learnt with them has said so already.
         """
         if self.multi_label:
             return functional.binary_cross_entropy_with_logits(logits, teacher)

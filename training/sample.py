@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,14 +63,17 @@ def draw(rows: Sequence[Row], per_label: int, *, seed: int) -> Sample:
     first = {key: i for i, key in reversed(list(enumerate(keys)))}
     order = sorted(first.values())
     random.Random(seed).shuffle(order)
-    texts = Counter(label for i in order for label in set(rows[i].labels))
+    having: dict[str, list[int]] = defaultdict(list)
+    for i in order:
+        for label in set(rows[i].labels):
+            having[label].append(i)
     drawn: set[int] = set()
     held: Counter[str] = Counter()
-    for label in sorted(label_names(rows), key=lambda name: (texts[name], name)):
-        for i in order:
+    for label in sorted(having, key=lambda name: (len(having[name]), name)):
+        for i in having[label]:
             if held[label] >= per_label:
                 break
-            if label in rows[i].labels and i not in drawn:
+            if i not in drawn:
                 drawn.add(i)
                 held.update(rows[i].labels)
     known = {keys[i] for i in drawn}
@@ -79,5 +82,5 @@ def draw(rows: Sequence[Row], per_label: int, *, seed: int) -> Sample:
         drawn=[rows[i] for i in sorted(drawn)],
         rest=rest,
         copies=len(rows) - len(rest) - len(drawn),
-        short=tuple(label for label in label_names(rows) if texts[label] < per_label),
+        short=tuple(label for label in label_names(rows) if len(having[label]) < per_label),
     )

@@ -13,7 +13,6 @@ import tempfile
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
 from training.goals import Goals
 from training.head import fit_head
-from training.metrics import bootstrap, decide, measure, targets
+from training.metrics import decide, intervals, measure, standard_error, targets, wilson
 from training.objective import Objective
 from training.precision import has_bfloat16
 from training.processes import process_count
@@ -138,7 +137,7 @@ def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] =
         callbacks: Transformers' trainer callbacks that watch it.
 
     Returns:
-        The model, in evaluation mode, and its tokenizer.
+        The model, in evaluation mode and computing in float32, and its tokenizer.
 
     Raises:
         BaseModelError: as `fine_tune`.
@@ -151,7 +150,9 @@ def fit(config: TrainConfig, train: Sequence[Row], *, callbacks: Sequence[Any] =
         for callback in callbacks:
             trainer.add_callback(callback)
         trainer.train()
-    return trainer.model.eval(), tokenizer
+        # Without the wrapper in which it has learnt: what it says is to depend on no machine's bfloat16.
+        model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return model.eval(), tokenizer
 
 
 def _trainer(
@@ -391,7 +392,8 @@ def optimizer(model: Any, config: TrainConfig) -> torch.optim.Optimizer:
         if not parameter.requires_grad:
             continue
         layer = re.search(r"\.layer\.(\d+)\.", name)
-        below = layers if ".embeddings." in name else layers - 1 - int(layer[1]) if layer else HEAD
+        above = 0 if name.startswith(f"{model.base_model_prefix}.") else HEAD  # BERT's pooler is pretrained, too
+        below = layers if ".embeddings." in name else layers - 1 - int(layer[1]) if layer else above
         decays = parameter.dim() > 1  # not biases, nor the scales of layer normalisation
         groups.setdefault((below, decays), []).append(parameter)
     return torch.optim.AdamW(
@@ -425,12 +427,15 @@ def _scorer(labels: Sequence[str], config: TrainConfig) -> Any:
         # As the finished model will give labels: where several may be, at thresholds of their own.
         thresholds = fit_thresholds(probabilities, truth) if multi_label else None
         metrics = measure(probabilities, truth, labels, multi_label=multi_label, thresholds=thresholds)
-        decided = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
-        low, high = getattr(bootstrap(decided, truth), config.selection)
+        if config.selection == "accuracy":
+            interval = wilson(metrics.accuracy, len(truth))
+        else:
+            decided = decide(probabilities, multi_label=multi_label, thresholds=thresholds)
+            interval = intervals(decided, truth).macro_f1
         return {
             "accuracy": metrics.accuracy,
             "macro_f1": metrics.macro_f1,
-            "standard_error": (high - low) / (2 * NormalDist().inv_cdf(0.975)),
+            "standard_error": standard_error(interval),
         }
 
     return score

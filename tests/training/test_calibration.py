@@ -66,7 +66,9 @@ def test_rows_that_are_all_right_are_believed_as_far_as_their_number_goes(rows, 
     if rows == 1000:
         assert scores == pytest.approx((rows + 1) / (rows + 2), abs=1e-3)
     if scale != 9:  # which a thousand rows agree with: it gives .9996
-        assert fit(logits, truth, min_precision=0.9).abstention.threshold < 0.9995
+        abstention = fit(logits, truth, min_precision=0.9).abstention
+        assert (abstention is None) == (scores.mean() < 0.9)
+        assert not abstention or abstention.threshold < 0.9995
     assert fit(logits[:0], truth[:0]) == Calibration()
 
 
@@ -173,6 +175,25 @@ def test_abstaining_answers_as_many_as_the_precision_allows():
     assert fit_abstention(probabilities, truth, min_precision=1.0).coverage == 2 / 6
     assert fit_abstention(probabilities, ~truth, min_precision=0.9) is None
     assert fit_abstention(probabilities[:0], truth[:0], min_precision=0.9) is None
+
+
+@pytest.mark.parametrize(("wanted", "rows"), [(0.95, 50), (0.95, 500), (0.99, 50), (0.99, 500)])
+def test_answers_to_other_texts_are_as_precise_as_was_wanted(wanted, rows):
+    """Of a calibrated model: the threshold that looks best on the rows at hand is not taken for what it looks like."""
+    generator = np.random.default_rng(0)
+
+    def drawn(count):
+        sure = (0.5 + generator.beta(5, 1, size=count) / 2).astype(np.float32)
+        return np.stack([sure, 1 - sure], axis=1), np.eye(2, dtype=bool)[(generator.random(count) > sure).astype(int)]
+
+    sure = np.sort(drawn(100_000)[0][:, 0])[::-1]  # a calibrated score is how often it is right
+    reached = np.cumsum(sure) / np.arange(1, len(sure) + 1)
+    found = [fit_abstention(*drawn(rows), min_precision=wanted) for _ in range(200)]
+    precisions = [reached[max(0, int((sure >= one.threshold).sum()) - 1)] for one in found if one]
+
+    assert len(precisions) > 190
+    assert np.mean(precisions) >= wanted
+    assert np.quantile(precisions, 0.1) >= 1 - 1.3 * (1 - wanted)
 
 
 def test_equally_sure_answers_are_given_together():

@@ -10,9 +10,9 @@ from training.metrics import (
     Bin,
     abstain,
     accuracy_change,
-    bootstrap,
     calibration_error,
     decide,
+    intervals,
     measure,
     reliability,
 )
@@ -113,11 +113,11 @@ def test_the_bootstrap_of_accuracy_has_the_width_of_the_binomial():
     truth = np.eye(2, dtype=bool)[np.zeros(1000, dtype=int)]
     decided = np.eye(2, dtype=bool)[(np.arange(1000) < 100).astype(int)]
 
-    found = bootstrap(decided, truth)
+    found = intervals(decided, truth)
 
     expected = 1.96 * np.sqrt(0.9 * 0.1 / 1000)
     assert found.accuracy == pytest.approx((0.9 - expected, 0.9 + expected), abs=0.004)
-    assert found == bootstrap(decided, truth), "the seed is fixed"
+    assert found == intervals(decided, truth), "the seed is fixed"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_bootstrap_of_accuracy_has_the_width_of_the_binomial():
 def test_rows_that_are_all_right_or_all_wrong_leave_room_for_others(rows, right, ends):
     """No draw of them has any other; Wilson's ends are rows / (rows + 1.96²) and 1."""
     truth = np.eye(2, dtype=bool)[np.zeros(rows, dtype=int)]
-    assert bootstrap(truth if right else ~truth, truth).accuracy == pytest.approx(ends, abs=1e-3)
+    assert intervals(truth if right else ~truth, truth).accuracy == pytest.approx(ends, abs=1e-3)
 
 
 def test_the_bootstrap_equals_one_that_measures_every_resample():
@@ -135,7 +135,7 @@ def test_the_bootstrap_equals_one_that_measures_every_resample():
     probabilities = generator.dirichlet(np.ones(4), size=60).astype(np.float32)
     truth = np.eye(4, dtype=bool)[generator.integers(0, 3, size=60)]
 
-    found = bootstrap(decide(probabilities), truth, resamples=50)
+    found = intervals(decide(probabilities), truth, resamples=50)
 
     draws = np.random.default_rng(0).integers(60, size=(50, 60))
     measured = [measure(probabilities[draw], truth[draw], "abcd") for draw in draws]
@@ -149,7 +149,7 @@ def test_the_bootstrap_equals_one_that_measures_every_resample():
 def test_a_label_that_is_nowhere_has_no_interval():
     truth = np.array([[1, 0, 0], [0, 1, 0]] * 10, dtype=bool)
 
-    found = bootstrap(truth, truth)
+    found = intervals(truth, truth)
 
     assert found.f1 == ((1, 1), (1, 1), None)
     assert found.macro_f1 == (1, 1)
@@ -157,10 +157,10 @@ def test_a_label_that_is_nowhere_has_no_interval():
 
 def test_resampling_in_parts_changes_nothing(monkeypatch):
     truth = np.eye(3, dtype=bool)[np.random.default_rng(0).integers(0, 3, size=50)]
-    whole = bootstrap(truth[::-1], truth)
+    whole = intervals(truth[::-1], truth)
     monkeypatch.setattr("training.resampling.DRAWN_AT_ONCE", 500)
 
-    assert bootstrap(truth[::-1], truth) == whole
+    assert intervals(truth[::-1], truth) == whole
 
 
 def test_abstaining_trades_coverage_for_precision():

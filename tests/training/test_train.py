@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 from sklearn.linear_model import LogisticRegression
-from transformers import EvalPrediction
 
 from inference import Classifier, InputError
 from inference.classifier import softmax
@@ -32,7 +32,7 @@ from training.metrics import accuracy_lead
 from training.objective import Objective
 from training.settings import Search, TrainConfig
 from training.soft_labels import soft_labels
-from training.train import _scorer, fine_tune, start_model
+from training.train import _scorer, fine_tune, fit, optimizer, start_model
 from training.trainer import Order, Trainer
 from training.unfinished import alone
 
@@ -76,6 +76,52 @@ def test_balanced_labels_weigh_the_same():
     common_wrong = torch.tensor([[-5.0, 5.0]] * 10)
     rare_wrong = -common_wrong
     assert objective.loss(common_wrong, goals).item() == pytest.approx(objective.loss(rare_wrong, goals).item())
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_a_label_counts_the_same_by_its_place_and_as_probabilities(class_weights):
+    """A batch without a rare label weighs no more than one with it, however many processes share it."""
+    truth = np.array([[1, 0]] * 99 + [[0, 1]], dtype=bool)
+    objective = Objective.of(truth, TrainConfig(class_weights=class_weights))
+    logits = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    for goals in (torch.zeros(8, dtype=torch.long), torch.tensor([0] * 7 + [1])):
+        soft = torch.nn.functional.one_hot(goals, 2).float()
+        assert objective.loss(logits, goals).item() == pytest.approx(objective.loss(logits, soft).item())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_what_was_pretrained_learns_more_slowly_than_the_classifier(tiny_base, pooling):
+    config = TrainConfig(base=str(tiny_base), pooling=pooling).for_rows(100)
+    model = start_model(config, load_config(config.base), ["a", "b"])
+    rates = {id(p): group["lr"] for group in optimizer(model, config).param_groups for p in group["params"]}
+
+    found = {name: rates[id(p)] for name, p in model.named_parameters() if id(p) in rates}
+
+    fast = {name for name, rate in found.items() if rate == config.head_learning_rate}
+    assert fast == {"classifier.weight", "classifier.bias"}
+    assert max(rate for name, rate in found.items() if name not in fast) == config.learning_rate
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random", "types"])
+def test_a_base_of_half_precision_learns_in_full(tiny_base, tmp_path, init):
+    half = transformers.AutoModel.from_pretrained(tiny_base).half()
+    half.save_pretrained(tmp_path)
+    transformers.AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path)
+    config = TrainConfig(base=str(tmp_path), init=init).for_rows(100)
+
+    model = start_model(config, load_config(config.base), ["a", "b"])
+
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_what_was_learnt_for_a_study_speaks_in_full_precision(tiny_base):
+    rows = [Row(f"{word} {other}", (word,)) for word in ("refund", "login") for other in "abcdefgh"]
+    model, tokenizer = fit(TrainConfig(base=str(tiny_base), epochs=1), rows)
+    read = tokenizer(["refund the order"], return_tensors="pt")
+    with torch.no_grad():
+        said = model(**read)["logits"]
+        again = type(model).forward(model, **read)["logits"]
+    assert torch.equal(said, again)
 
 
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
@@ -418,7 +464,7 @@ def test_epochs_of_several_labels_are_judged_at_thresholds_that_suit_them():
     truth = np.array([[1, 0], [0, 1], [1, 1], [0, 0]] * 5, dtype=np.float32)
     logits = np.where(truth > 0, -1.0, -3.0).astype(np.float32)
 
-    score = _scorer(["a", "b"], TrainConfig(multi_label=True))(EvalPrediction(logits, truth))
+    score = _scorer(["a", "b"], TrainConfig(multi_label=True))(transformers.EvalPrediction(logits, truth))
 
     assert score["macro_f1"] == 1
     assert score["accuracy"] == 1
