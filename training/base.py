@@ -39,6 +39,13 @@ HEAD_SETTINGS = {
     "torch_dtype",
     "transformers_version",
 }
+# The setting of each family that is 0 whatever the base has: attention that drops its own weights has no fast kernel,
+# and what it reads and what it gives are dropped all the same.
+ATTENTION_DROPOUT = {
+    "bert": "attention_probs_dropout_prob",
+    "distilbert": "attention_dropout",
+    "roberta": "attention_probs_dropout_prob",
+}
 DAMAGED = "is damaged ({}), as by a download that was cut or as a pointer of Git LFS; fetch it again"
 
 

@@ -16,7 +16,7 @@ from training.data import label_names
 from training.folds import deal
 from training.metrics import targets
 from training.processes import is_first_process
-from training.record import RUN_FILE, note, read_run
+from training.record import note, read_run
 from training.settings import FOLDS, TrainConfig
 from training.soft_labels import soft_labels
 from training.train import fine_tune
@@ -100,15 +100,14 @@ def cross_validate(
         epochs = max(1, round((config.epochs or 1) * len(train) / len(learnt)))
         if is_first_process():
             print(f"cross-validation: without part {number + 1} of {len(folds.parts)}", file=sys.stderr)
-        folder = work / str(number)
         return fine_tune(
             replace(config, epochs=epochs),
             learnt,
             [],  # the last epoch is taken: the best one on rows that are judged next would flatter
-            folder,
+            work / str(number),
             soft=soft_labels(config, learnt),
             teacher=None if teacher is None else teacher[folds.learnt(number)],
-            resume=resume and (folder / RUN_FILE).is_file(),
+            resume=resume,
         )
 
     logits = folds.ask(learn)

@@ -15,7 +15,7 @@ from training.data import label_names
 from training.metrics import targets
 from training.objective import Objective
 from training.processes import is_first_process
-from training.record import RUN_FILE, note, read_run
+from training.record import note, read_run
 from training.settings import LEAST_RATE, TrainConfig
 from training.train import fine_tune
 
@@ -87,7 +87,7 @@ def learn_all(
         start=chosen,
         soft=goals,
         teacher=teacher,
-        resume=resume and (work / RUN_FILE).is_file(),
+        resume=resume,
     )
     if is_first_process():
         note(made, **run, final={"epochs": gentle.epochs, "learning_rate": gentle.learning_rate, "rows": len(rows)})

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from inference.errors import InputError
-from training.base import HEAD_SETTINGS, family, fetch, load_config, longest_input
+from training.base import ATTENTION_DROPOUT, HEAD_SETTINGS, family, fetch, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.corpus import NO_WORD, Tokens
 from training.errors import BaseModelError
@@ -112,8 +112,7 @@ class MaskedModel:
         # Without its head, a classifier of ours is what its base was.
         kept = {name: value for name, value in config.to_dict().items() if name not in HEAD_SETTINGS}
         stock = transformers.CONFIG_MAPPING[family(config)].from_dict(kept)
-        # Attention that drops its own weights has no fast kernel; what it reads and gives are dropped all the same.
-        setattr(stock, "attention_dropout" if family(config) == "distilbert" else "attention_probs_dropout_prob", 0.0)
+        setattr(stock, ATTENTION_DROPOUT[family(config)], 0.0)
         if dropout is not None:
             setattr(stock, "dropout" if family(config) == "distilbert" else "hidden_dropout_prob", dropout)
         build = transformers.AutoModelForMaskedLM.from_pretrained

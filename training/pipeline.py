@@ -244,9 +244,20 @@ BEGUN = {  # what an unfinished run may be, and how it was asked for
 
 
 def _check_begun(work: Path, kind: str) -> None:
-    """Raise DataError if what is unfinished in `work` is of another kind, which resuming would clear away."""
+    """
+    Say so if nothing is unfinished in `work`.
+
+    Raises:
+        DataError: what is unfinished there is of another kind, which resuming would clear away.
+    """
+    from training.processes import is_first_process
+
+    if not any(work.glob("*")):
+        if is_first_process():
+            print("no unfinished run to resume; starting anew", file=sys.stderr)
+        return
     found = "search" if any(work.glob("trial-*")) else "few" if any(work.glob("frozen-*")) else "run"
-    if found == kind or not any(work.glob("*")):
+    if found == kind:
         return
     raise DataError(
         f"{work}: cannot resume, what is unfinished there is {BEGUN[found][0]} ({BEGUN[found][1]}), and what is asked "

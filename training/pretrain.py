@@ -25,6 +25,7 @@ from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
 from training.masking import Masking
 from training.precision import has_bfloat16, mixed_precision
+from training.record import write_record
 from training.unfinished import alone, check_same
 from training.wordpieces import learn_tokenizer
 
@@ -98,13 +99,11 @@ def _pretrain(
 
     state = _read_state(work)
     if state is None:
-        if resume:
-            print("resuming from the start", file=sys.stderr)
         started = time.monotonic()
         before = pseudo_perplexity(model, tokenizer, measured, max_tokens=max_tokens)
         measuring = time.monotonic() - started
         _announce(config, masked, learning, before)
-        steps = _steps(config, learning, spent=time.monotonic() - began + measuring)
+        steps = _steps(config, learning, watched, spent=time.monotonic() - began + measuring)
         state = {"step": 0, "steps": steps, "before": _figures(before), "history": []}
         _write_state(work, learning, state)
     else:
@@ -282,13 +281,14 @@ def _learn(learning: Learning, watched: Tokens, state: dict[str, Any], work: Pat
                 took = saved - started
 
 
-def _steps(config: PretrainConfig, learning: Learning, *, spent: float) -> int:
+def _steps(config: PretrainConfig, learning: Learning, watched: Tokens, *, spent: float) -> int:
     """
     Return how many steps the run has, and say so.
 
     Args:
         config: Its `epochs`, `minutes` or both decide.
         learning: What the speed is measured with; it is as before afterwards.
+        watched: What it is measured on after every pass.
         spent: Seconds of the minutes that are taken, the last measurement included.
     """
     one_pass = learning.steps_a_pass
@@ -306,9 +306,12 @@ def _steps(config: PretrainConfig, learning: Learning, *, spent: float) -> int:
     seconds = (time.monotonic() - started) / count
     learning.model.load_state_dict(before)
     learning.optimizer.load_state_dict(optimizer)
-    left = minutes * 60 * (1 - RESERVE) - spent - (count + 1) * seconds
-    # What the rest costs: a measurement after every pass, and the states.
-    fit = int(left / (seconds * (1 + 1 / STATE_SHARE)))
+    started = time.monotonic()
+    learning.held_out_loss(watched)
+    measuring = time.monotonic() - started
+    # This measurement, and one at the end; with each step its share of the states and of what follows every pass.
+    left = minutes * 60 * (1 - RESERVE) - spent - (count + 1) * seconds - 2 * measuring
+    fit = int(left / (seconds * (1 + 1 / STATE_SHARE) + measuring / one_pass))
     steps = max(1, min(fit, asked) if asked else fit)
     print(
         f"{1 / seconds:.1f} steps a second: {steps} steps ({steps / one_pass:.3g} epochs) in {minutes:g} minutes",
@@ -395,12 +398,14 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
         before = json.loads(record.read_bytes())
         differing = ["the texts differ"] if before["texts"] != run["texts"] else []
         check_same(work, before["config"], run["config"], differing=differing)
+        if not (work / STATE).is_file():
+            print("resuming from the start", file=sys.stderr)
         return
     if resume:
-        print("no unfinished run to resume", file=sys.stderr)
+        print("no unfinished run to resume; starting anew", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _write_whole(record, json.dumps(run, ensure_ascii=False).encode())
+    write_record(work, run, name=RUN)
 
 
 def _read_state(work: Path) -> dict[str, Any] | None:
@@ -417,9 +422,3 @@ def _write_state(work: Path, learning: Learning, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(work / STATE)
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(file)

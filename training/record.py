@@ -9,11 +9,11 @@ from typing import Any
 RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the checkpoint it made
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: dict[str, Any], *, name: str = RUN_FILE) -> None:
     """Write the record of a run, the last file of a checkpoint: where it is, the run had ended."""
-    staging = folder / f".{RUN_FILE}"
+    staging = folder / f".{name}"
     staging.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    staging.replace(folder / RUN_FILE)  # never there in part
+    staging.replace(folder / name)  # never there in part
 
 
 def note(checkpoint: Path, **values: Any) -> None:

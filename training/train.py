@@ -22,7 +22,7 @@ import transformers
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
-from training.base import HEAD_SETTINGS, family, fetch, hub_id, load_config, longest_input
+from training.base import ATTENTION_DROPOUT, HEAD_SETTINGS, family, fetch, hub_id, load_config, longest_input
 from training.calibration import fit_thresholds
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
@@ -265,11 +265,12 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
             if before.get(key) != run.get(key)
         ]
         check_same(work, before["config"], run["config"], differing=differing)
-        state = _last_state(work)
-        print(f"resuming after {state.name}" if state else "resuming from the start", file=sys.stderr)
+        if (work / "best" / RUN_FILE).is_file():
+            print("resuming after its end: this had been learnt", file=sys.stderr)
+        else:
+            state = _last_state(work)
+            print(f"resuming after {state.name}" if state else "resuming from the start", file=sys.stderr)
         return
-    if resume:
-        print("no unfinished run to resume; starting anew", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     write_record(work, run)
@@ -306,8 +307,7 @@ def _model(config: TrainConfig, base: Any, labels: Sequence[str], start: Path | 
         settings["pooled_length"] = POOLED_LENGTH
     if config.layers:
         settings["n_layers" if family(base) == "distilbert" else "num_hidden_layers"] = config.layers
-    # Attention that drops its own weights has no fast kernel; what it reads and what it gives are dropped all the same.
-    settings["attention_dropout" if family(base) == "distilbert" else "attention_probs_dropout_prob"] = 0.0
+    settings[ATTENTION_DROPOUT[family(base)]] = 0.0
     head = kind(
         **settings,
         id2label=dict(enumerate(labels)),
