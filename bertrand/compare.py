@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.evaluate import told_answers
+from bertrand.evaluate import told_answers, told_graph
 from bertrand.options import add_columns
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _page(a: Path, b: Path, compared: Comparison) -> Iterator[str]:
-    yield f"A: {a}\nB: {b}\n\n{compared.verdict()}\n"
+    for name, model, graph in (("A", a, compared.graph_a), ("B", b, compared.graph_b)):
+        yield f"{name}: {model}, by {told_graph(graph)}"
+    if {compared.graph_a, compared.graph_b} > {"int8"}:
+        yield "int8 gives some rows another label than fp32 and PyTorch do; --precision fp32 compares the models alone"
+    yield f"\n{compared.verdict()}\n"
     yield f"{compared.rows} rows         A       B       B - A, points (95 % interval)"
     yield f"accuracy    {compared.accuracy_a:.4f}  {compared.accuracy_b:.4f}  {_points(compared.accuracy_change)}"
     yield f"macro-F1    {compared.macro_f1_a:.4f}  {compared.macro_f1_b:.4f}  {_points(compared.macro_f1_change)}"

@@ -45,13 +45,18 @@ def run(options: argparse.Namespace) -> int:
         print(f"{label.label:{width}}  {label.precision:9.4f}  {label.recall:6.4f}  {label.f1:6.4f}  {label.support:5}")
     print(
         f"\naccuracy {metrics.accuracy:.4f}, macro-F1 {metrics.macro_f1:.4f}, "
-        f"calibration error (ECE) {metrics.ece:.4f} over {metrics.rows} rows"
+        f"calibration error (ECE) {metrics.ece:.4f} over {metrics.rows} rows, by {told_graph(metrics.graph)}"
     )
     if metrics.answered:
         print(f"it {told_answers(metrics.answered)}")
     for count, actual, given in metrics.mistakes():
         print(f"{count:5} of {actual} taken for {given}")
     return 0
+
+
+def told_graph(graph: str | None) -> str:
+    """Name what has answered."""
+    return "PyTorch" if graph == "PyTorch" else f"the {graph} graph"
 
 
 def told_answers(answered: Answered) -> str:

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export and say what came of it."""
-    from bertrand.train import announce
+    from bertrand.train import announce, summary
     from training.pipeline import export
 
     manifest = export(
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         label_column=options.label_column,
     )
     if options.json:
-        print(json.dumps({"model": str(options.out), "version": manifest.version, "gates": manifest.gates}))
+        print(json.dumps(summary(manifest, options.out)))
     else:
         announce(manifest, options.out)
     return 0

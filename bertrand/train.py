@@ -110,10 +110,16 @@ def run(options: argparse.Namespace) -> int:
     if manifest is None:
         return 0  # one of several processes: another one speaks
     if options.json:
-        print(json.dumps({"model": str(out), "version": manifest.version, "metrics": manifest.metrics}))
+        print(json.dumps(summary(manifest, out)))
     else:
         announce(manifest, out)
     return 0
+
+
+def summary(manifest: Manifest, out: Path) -> dict[str, Any]:
+    """Return what was made and how good it is, for JSON."""
+    made = {"model": str(out), "version": manifest.version}
+    return made | {"metrics": manifest.metrics, "gates": manifest.gates}
 
 
 def announce(manifest: Manifest, out: Path) -> None:
@@ -137,10 +143,13 @@ def _config(options: argparse.Namespace) -> TrainConfig:
     values: dict[str, Any] = {}
     if options.config:
         try:
-            values = tomllib.loads(options.config.read_text(encoding="utf-8"))
+            read = tomllib.loads(options.config.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{options.config}: not a TOML file ({error})") from error
-        values = {name.replace("-", "_"): value for name, value in values.items()}
+        values = {name.replace("-", "_"): value for name, value in read.items()}
+        if len(values) < len(read):
+            twice = next(name for name in read if name.replace("-", "_") != name and name.replace("-", "_") in read)
+            raise InputError(f"{options.config}: {twice} and {twice.replace('-', '_')} are one setting; leave one out")
         if unknown := sorted(values.keys() - names):
             raise InputError(f"{options.config}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(names))}")
     given = vars(options)

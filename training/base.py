@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from inference import treebank
+from inference.artifact import CHECKPOINT, MANIFEST
 from training.errors import BaseModelError
 from training.settings import DEFAULT_BASE
 
@@ -46,6 +47,7 @@ ATTENTION_DROPOUT = {
     "distilbert": "attention_dropout",
     "roberta": "attention_probs_dropout_prob",
 }
+TOLD = 200  # characters of what a library says: some name all models that they know
 DAMAGED = "is damaged ({}), as by a download that was cut or as a pointer of Git LFS; fetch it again"
 
 
@@ -183,7 +185,9 @@ def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
             return load(source, **options)
         except (OSError, ValueError, SafetensorError) as error:
             raise _unusable(source, error) or BaseModelError(
-                f"{source}: is no Transformers checkpoint ({_first_line(error)})"
+                f"{source}: is a model folder; name the checkpoint in it, {source}/{CHECKPOINT}"
+                if Path(source, MANIFEST).is_file()
+                else f"{source}: is no Transformers checkpoint ({_first_line(error)})"
             ) from error
     try:
         return load(source, local_files_only=True, **options)  # what was fetched before needs no network
@@ -245,4 +249,5 @@ def _ask_hub(name: str) -> Callable[[Exception], BaseModelError]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    line = str(error).strip().partition("\n")[0].rstrip(".")
+    return line if len(line) <= TOLD else f"{line[:TOLD]}..."

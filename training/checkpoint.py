@@ -68,6 +68,11 @@ class Checkpoint:
         )
 
     @property
+    def precision(self) -> str:
+        """What answers, as `inference.Classifier` has it: no graph."""
+        return "PyTorch"
+
+    @property
     def thresholds(self) -> tuple[float, ...] | None:
         """The probability from which each label is given; None: one label a text, or 0.5 where it may have several."""
         return self.calibration.thresholds

@@ -58,6 +58,8 @@ class Comparison:
     """Two models on the same rows. A row is right if all of its labels are, and no other is given."""
 
     rows: int
+    graph_a: str  # that answers: fp32 or int8, or PyTorch
+    graph_b: str
     both: int  # rows that both have right
     only_a: int  # rows that the first alone has right
     only_b: int
@@ -125,6 +127,8 @@ def compare(a: Scorer, b: Scorer, rows: Sequence[Row], *, examples: int = 0, see
 
     return Comparison(
         rows=len(rows),
+        graph_a=a.precision,
+        graph_b=b.precision,
         both=int((right_a & right_b).sum()),
         only_a=int(only_a.sum()),
         only_b=int(only_b.sum()),

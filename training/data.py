@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -22,7 +23,7 @@ from training.copies import fold
 from training.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from training.settings import TrainConfig
 
@@ -77,6 +78,8 @@ def read_placed(
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(_READERS)}")
+    if text_column == label_column:
+        raise DataError(f"{path}: {text_column!r} is named as the column of both text and label; expected two")
     columns = [name for name in (text_column, label_column) if name]
     try:
         for place, record in reader(path, columns):
@@ -272,7 +275,8 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
         return tuple(dict.fromkeys(name.strip() for name in names if _is_visible(name)))
     value = _number_as_text(value)
     if not isinstance(value, str):
-        hint = "; a row of several labels needs --multi-label" if isinstance(value, list) else ""
+        several = "; rows of several labels need a model of `bertrand train --multi-label`"
+        hint = several if isinstance(value, list) else ""
         raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label{hint}")
     _check_unicode(place, column, value)
     if not _is_visible(value):
@@ -430,39 +434,44 @@ _READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl,
 
 
 def write_rows(
-    path: Path,
-    rows: Sequence[Row],
+    files: Mapping[Path, Sequence[Row]],
     *,
     text_column: str = "text",
     label_column: str = "label",
     multi_label: bool = False,
 ) -> None:
     """
-    Write labelled sentences as `read_rows` reads them, in the format that the ending names, in one step.
+    Write labelled sentences as `read_rows` reads them, in the format that the ending of each file names.
+
+    All are written before the first takes the place of a file that was there.
 
     Args:
-        path: Gets the rows.
-        rows: Each with its labels.
+        files: Rows of each file.
         text_column: Column of the sentence.
         label_column: Column of the label.
         multi_label: They will be read as rows that may have several labels.
 
     Raises:
-        DataError: the file cannot be written; one that was there is as it was.
+        DataError: a file cannot be written; those that were there are as they were.
     """
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staged = {path: path.with_name(f".{path.name}.{os.getpid()}") for path in files}
+    path = next(iter(files))
     try:
-        try:
-            with staging.open("w", encoding="utf-8", newline="") as file:
+        for path, rows in files.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            with staged[path].open("w", encoding="utf-8", newline="") as file:
                 if path.exists():
-                    shutil.copymode(path, staging)  # who may not read the one may not read the other
+                    shutil.copymode(path, staged[path])  # who may not read the one may not read the other
                 cells = ((row.text, _label_cell(row.labels, multi_label=multi_label)) for row in rows)
                 WRITERS[path.suffix.lower()](file, cells, text_column, label_column)
+        for path, staging in staged.items():
             staging.replace(path)
-        finally:
-            staging.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        for staging in staged.values():
+            staging.unlink(missing_ok=True)
 
 
 def _label_cell(labels: Sequence[str], *, multi_label: bool) -> str:

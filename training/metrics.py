@@ -59,6 +59,7 @@ class Metrics:
     labels: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...] | None  # [true][predicted] row counts; None for several labels a row
     answered: Answered | None = None  # of a model that abstains: the other figures are of every row's best label
+    graph: str | None = None  # whose answers they are: fp32, int8, or PyTorch; None where its model says so
 
     def mistakes(self, most: int = 10) -> list[tuple[int, str, str]]:
         """Return the most frequent mistakes: how many rows of which label were taken for which, most first."""
@@ -73,7 +74,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "graph" or value}
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,10 @@ class Scorer(Protocol):
         """One label a row, or several."""
 
     @property
+    def precision(self) -> str:
+        """The graph that answers: fp32 or int8, or PyTorch."""
+
+    @property
     def thresholds(self) -> tuple[float, ...] | None:
         """Probability from which a label is given, one a label, where a row may have several."""
 
@@ -173,7 +178,7 @@ def score(scorer: Scorer, rows: Sequence[Row]) -> Metrics:
     probabilities, truth = scorer.score([row.text for row in rows]), targets(rows, scorer.labels)
     multi_label = scorer.problem_type == "multi_label"
     metrics = measure(probabilities, truth, scorer.labels, multi_label=multi_label, thresholds=scorer.thresholds)
-    return replace(metrics, answered=answered(scorer, probabilities, truth))
+    return replace(metrics, answered=answered(scorer, probabilities, truth), graph=scorer.precision)
 
 
 def answered(scorer: Scorer, probabilities: NDArray[np.float32], truth: NDArray[np.bool_]) -> Answered | None:

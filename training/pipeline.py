@@ -31,8 +31,9 @@ from training.data import (
 from training.errors import DataError
 from training.metrics import score
 from training.sample import draw
-from training.settings import CHOOSING_ROWS
+from training.settings import CHOOSING_ROWS, TrainConfig
 from training.unfinished import alone
+from training.wording import joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from training.gates import Gate
     from training.metrics import Metrics
     from training.sample import Sample
-    from training.settings import Search, TrainConfig
+    from training.settings import Search
 
 
 def train(
@@ -204,6 +205,8 @@ def _learn(
             f"{len(rows.labels)} labels",
             file=sys.stderr,
         )
+    if is_first_process() and (idle := _idle(config, few=few, dev=rows.dev_table is not None)):
+        print(f"warning: {idle}", file=sys.stderr)
     if few:
         print(
             f"few examples, {len(rows.train) / len(rows.labels):.1f} a label: all of them are learnt from, and "
@@ -241,6 +244,18 @@ BEGUN = {  # what an unfinished run may be, and how it was asked for
     "few": ("learning from few examples", "--few-examples auto and no --dev"),
     "run": ("one run from many rows", "neither --search nor few examples"),
 }
+
+
+def _idle(config: TrainConfig, *, few: bool, dev: bool) -> str:
+    """Say which settings were given that change nothing in such a run; empty where all do."""
+    names = (["dev_share"] if few or dev else []) + (["patience", "head_start"] if few else [])
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(config, name) != getattr(TrainConfig, name)]
+    if not given:
+        return ""
+    why = (
+        "all of few examples are learnt from, from a fitted classifier to the last epoch" if few else "a --dev is given"
+    )
+    return f"{joined(given)} without effect, since {why}"
 
 
 def _check_begun(work: Path, kind: str) -> None:
@@ -462,8 +477,7 @@ def check_data(
         return checked, None
     rows = clean(checked.readable, other)
     write_rows(
-        cleaned,
-        rows,
+        {cleaned: rows},
         text_column=config.text_column,
         label_column=config.label_column,
         multi_label=config.multi_label,
@@ -529,9 +543,8 @@ def sample(
     if not label_names(rows):
         raise DataError(f"{data}: no row has a label; expected labels to draw rows of")
     drawn = draw(rows, rows_per_label, seed=seed)
-    if rest:
-        write_rows(rest, drawn.rest, text_column=text_column, label_column=label_column, multi_label=multi_label)
-    write_rows(out, drawn.drawn, text_column=text_column, label_column=label_column, multi_label=multi_label)
+    files = {out: drawn.drawn} | ({rest: drawn.rest} if rest else {})
+    write_rows(files, text_column=text_column, label_column=label_column, multi_label=multi_label)
     return drawn
 
 

@@ -77,11 +77,7 @@ def search(
         nonlocal best
         chosen = _suggest(trial, config)
         folder = work / f"trial-{trial.number}"
-        print(
-            f"trial {trial.number + 1} of {trials}: "
-            + (", ".join(f"{name} {value:.4g}" for name, value in chosen.items()) or "the settings as they are"),
-            file=sys.stderr,
-        )
+        print(f"trial {trial.number + 1} of {trials}: {_told(chosen)}", file=sys.stderr)
         settings = replace(config, **chosen)
         made = fine_tune(settings, train, dev, folder, soft=soft, teacher=teacher, resume=resume)
         run = json.loads((made / RUN_FILE).read_bytes())
@@ -105,9 +101,18 @@ def search(
     if trials > ended:
         study.optimize(attempt, n_trials=trials - ended, timeout=wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time
-    print(f"best of {len(tried)} trials: {best[1].name}, {best[0]:.4f}", file=sys.stderr)
+    number = int(best[1].name.rpartition("-")[2])
+    print(
+        f"trial {number + 1} of {len(tried)} was best, {best[0]:.4f}: {_told(tried[number])}",
+        file=sys.stderr,
+    )
     note(best[1] / "best", search={"selection": config.selection, "trials": tried})
     return best[1] / "best"
+
+
+def _told(chosen: dict[str, Any]) -> str:
+    """Name the settings of a trial."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in chosen.items() if name != "score")
 
 
 def _open(config: TrainConfig) -> list[str]:

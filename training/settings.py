@@ -125,6 +125,8 @@ class TrainConfig:
         for name in ("base", "text_column", "label_column"):
             if not getattr(self, name):
                 _refuse(name, "", "a name")
+        if self.teacher == "":
+            _refuse("teacher", "", "a model, or no --teacher")
         limits = {
             "epochs": (1, 10_000),
             "patience": (1, 10_000),

@@ -61,6 +61,13 @@ def test_damaged_weights_are_told_of_with_their_folder(tmp_path, tiny_base, mode
             load(folder)
 
 
+def test_a_model_folder_named_in_place_of_its_checkpoint_is_told_of(model_folder):
+    with pytest.raises(
+        BaseModelError, match=f"is a model folder; name the checkpoint in it, {model_folder}/checkpoint$"
+    ):
+        load_config(str(model_folder))
+
+
 def test_a_damaged_tokenizer_is_told_of_with_its_file(tmp_path, tiny_base):
     base = shutil.copytree(tiny_base, tmp_path / "base")
     (base / "tokenizer.json").write_bytes(POINTER)

@@ -21,6 +21,7 @@ class Answers:
     labels: tuple[str, ...] = ("x", "y", "z")
     problem_type: str = "single_label"
     thresholds: None = field(default=None)
+    precision: str = "fp32"
 
     def score(self, texts):
         sets = [self.given[text].split("|") for text in texts]
@@ -164,6 +165,9 @@ def test_the_command_compares_folders_and_checkpoints(model_folder, sentences, t
     for name, figures in zip("ab", alone, strict=True):
         assert answer[f"accuracy_{name}"] == figures["accuracy"]
         assert answer[f"macro_f1_{name}"] == pytest.approx(figures["macro_f1"])
+    assert [answer["graph_a"], answer["graph_b"]] == ["PyTorch", "fp32"]
+    assert [figures["graph"] for figures in alone] == ["PyTorch", "fp32"]
+    assert f"A: {confused}, by PyTorch\nB: {model_folder / 'checkpoint'}, by PyTorch\n" in printed.stdout
     assert answer["verdict"] in printed.stdout
     assert f"macro-F1    {answer['macro_f1_a']:.4f}  {answer['macro_f1_b']:.4f}" in printed.stdout
     assert "right by B alone:" in printed.stdout

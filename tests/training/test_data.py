@@ -134,7 +134,7 @@ def test_several_labels_may_be_a_json_list_in_a_cell(tmp_path):
 def test_a_file_that_is_replaced_stays_as_private_as_it_was(tmp_path):
     path = write_csv(tmp_path / "x.csv", [("a", "b")])
     path.chmod(0o600)
-    write_rows(path, [Row("c", ("d",))])
+    write_rows({path: [Row("c", ("d",))]})
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -295,7 +295,7 @@ def test_no_label_is_in_the_development_set_alone(seed, share):
 def test_labels_that_look_like_a_list_are_read_back_too(tmp_path, name, multi_label, labels):
     rows = [Row(f"text {i}", some) for i, some in enumerate(labels)]
 
-    write_rows(tmp_path / name, rows, multi_label=multi_label)
+    write_rows({tmp_path / name: rows}, multi_label=multi_label)
 
     assert read_rows(tmp_path / name, multi_label=multi_label) == rows
 
@@ -305,7 +305,7 @@ def test_what_is_written_is_read_back(tmp_path, name):
     """A carriage return alone ends a line for readers of CSV, unless it is quoted."""
     rows = [Row(text, ("a",)) for text in ["one\rtwo", "one\ntwo", "one\r\ntwo", 'say "no", twice', "plain", "end\r"]]
 
-    write_rows(tmp_path / name, rows)
+    write_rows({tmp_path / name: rows})
 
     assert read_rows(tmp_path / name) == rows
     if name == "x.csv":

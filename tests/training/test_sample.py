@@ -72,6 +72,8 @@ def test_what_cannot_be_drawn_or_written_is_told_and_nothing_is_written(tmp_path
     data = write_csv(tmp_path / "data.csv", [("one", "a"), ("two", "b")])
     (tmp_path / "link.csv").symlink_to(data)
     bare = write_csv(tmp_path / "bare.csv", [("one", "")])
+    (tmp_path / "folder.csv").mkdir()
+    (kept := tmp_path / "kept.csv").write_text("old")
     before = data.read_bytes()
     for arguments, told in [
         ((data, "--rows-per-label", "0", "--out", tmp_path / "o.csv"), "--rows-per-label is 0; expected 1 or more"),
@@ -89,6 +91,14 @@ def test_what_cannot_be_drawn_or_written_is_told_and_nothing_is_written(tmp_path
             (data, "--rows-per-label", "1", "--out", tmp_path / "no" / "o.csv", "--rest", tmp_path / "r.csv"),
             "there is no folder",
         ),
+        (
+            (data, "--rows-per-label", "1", "--out", tmp_path / "folder.csv", "--rest", kept),
+            "folder.csv: cannot be written (Is a directory)",
+        ),
+        (
+            (data, "--rows-per-label", "1", "--out", tmp_path / "o.csv", "--text-column", "label"),
+            "'label' is named as the column of both text and label",
+        ),
         ((bare, "--rows-per-label", "1", "--out", tmp_path / "o.csv"), "'label' is empty"),
         ((bare, "--rows-per-label", "1", "--out", tmp_path / "o.csv", "--multi-label"), "no row has a label"),
     ]:
@@ -96,4 +106,11 @@ def test_what_cannot_be_drawn_or_written_is_told_and_nothing_is_written(tmp_path
         assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
         assert told in done.stderr
     assert data.read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bare.csv", "data.csv", "link.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "bare.csv",
+        "data.csv",
+        "folder.csv",
+        "kept.csv",
+        "link.csv",
+    ]
+    assert kept.read_text() == "old"

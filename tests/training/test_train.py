@@ -179,9 +179,10 @@ def test_the_fitted_head_is_logistic_regression():
 def test_few_examples_all_teach_and_cross_validation_calibrates(tmp_path, tiny_base, sentences, rows):
     data = few_of(sentences, tmp_path, rows)
     options = ["--base", tiny_base, "--epochs", "4", "--learning-rate", "3e-3", "--max-tokens", "32"]
-    done = run_command("train", data, "--test", sentences, "--out", tmp_path / "out", *options)
+    done = run_command("train", data, "--test", sentences, "--out", tmp_path / "out", *options, "--patience", "2")
     assert done.returncode == 0, done.stderr
     assert "few examples" in done.stderr
+    assert "warning: --patience without effect, since all of few examples are learnt from" in done.stderr
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     asked = record["cross_validation"]
     named = asked["chosen"].endswith("-named")
@@ -497,7 +498,8 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
     fewer = Search(trials=1, minutes=1e-9)
     pipeline.train(config, sentences, out=tmp_path / "out", search=fewer, resume=True)
 
-    assert "--search is 1, but 3 trials have ended: all of them count" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--search is 1, but 3 trials have ended: all of them count" in told
     record = json.loads((tmp_path / "out" / "checkpoint" / "train.json").read_text())
     trials = record["search"]["trials"]
     assert len(trials) == 3
@@ -506,6 +508,11 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
     assert trials[0]["head_learning_rate"] == config.head_learning_rate
     (chosen,) = [epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"]]
     assert chosen["dev_accuracy"] == max(trial["score"] for trial in trials)
+    number, best = max(enumerate(trials, 1), key=lambda trial: trial[1]["score"])
+    assert (
+        f"trial {number} of 3 was best, {best['score']:.4f}: head_learning_rate {best['head_learning_rate']:.4g}, "
+        in told
+    )
     assert not work.exists()
 
 
@@ -701,6 +708,8 @@ def test_two_runs_of_one_model_at_once_are_refused(tmp_path, tiny_base, sentence
         ("base = 3", "--base is 3; expected a text"),
         ('label_column = ""', "--label-column is ''; expected a name"),
         ('epochs = "3"', "--epochs is '3'; expected a whole number"),
+        ('teacher = ""', "--teacher is ''; expected a model, or no --teacher"),
+        ("max-tokens = 3\nmax_tokens = 32", "max-tokens and max_tokens are one setting"),
         ("epoch = 3", "unknown setting 'epoch'"),
         ("epochs", "not a TOML file"),
     ],
