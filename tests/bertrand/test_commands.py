@@ -157,10 +157,11 @@ def test_verify_passes_a_faithful_model_and_fails_another(model_folder, sentence
 def test_verify_proves_int8_too(model_folder, sentences, tmp_path):
     """And with labels, what it costs in accuracy."""
     broken = signed_again(model_folder, tmp_path / "broken", lambda folder: scale_a_matrix(folder / "model.int8.onnx"))
+    strange = write_csv(tmp_path / "strange.csv", [("my order", "strange")])
     good, bad, unknown = run_commands(
         ("verify", model_folder, "--data", sentences, "--label-column", "label", "--json"),
         ("verify", broken, "--data", sentences),
-        ("verify", model_folder, "--data", sentences, "--label-column", "text"),
+        ("verify", model_folder, "--data", strange, "--label-column", "label"),
     )
 
     outcome = {gate["name"]: gate for gate in json.loads(good.stdout)["gates"]}
