@@ -31,9 +31,9 @@ test: setup browser containers ## run every test
 	@echo "the tests run in two halves side by side; each is shown at its end, which takes some fifteen minutes"
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going pytest-use pytest-rest
 
-# What uses a model, containers or a browser waits more than it computes; most of the rest trains. Ray is there so that both take
-# as long: it computes on all cores, which the other half leaves idle.
-WITH_A_MODEL := tests/inference tests/service tests/containers tests/deploy tests/training/test_report.py $(filter-out %/test_ray.py,$(wildcard tests/scoring/test_*.py))
+# What uses a model, containers or a browser waits more than it computes; most of the rest trains. Ray is in the rest, and
+# pretraining is not, so that both take as long: Ray computes on all cores, which the other half leaves idle.
+WITH_A_MODEL := tests/inference tests/service tests/containers tests/deploy tests/training/test_report.py tests/training/test_pretrain.py $(filter-out %/test_ray.py,$(wildcard tests/scoring/test_*.py))
 
 pytest-use:
 	$(BIN)/pytest $(WITH_A_MODEL)
