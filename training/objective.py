@@ -56,8 +56,10 @@ class Objective:
         weights = None if self.weights is None else self.weights.to(logits.device)
         if self.multi_label:
             return functional.binary_cross_entropy_with_logits(logits, goals, pos_weight=weights)
-        # Its own mean would be over the weights of the batch, under which the rare label of most batches is outweighed.
-        return functional.cross_entropy(logits, goals, weight=weights, reduction="none").mean()
+        if weights is not None and goals.dim() == 1:
+            # Its own mean is over the weights of a batch there, in which one rare row would hardly count.
+            return functional.cross_entropy(logits, goals, weight=weights, reduction="none").mean()
+        return functional.cross_entropy(logits, goals, weight=weights)
 
     def towards(self, probabilities: torch.Tensor) -> torch.Tensor:
         """
