@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 from inference import InputError
@@ -15,6 +16,7 @@ from training.metrics import (
     intervals,
     measure,
     reliability,
+    wilson,
 )
 
 
@@ -127,6 +129,12 @@ def test_rows_that_are_all_right_or_all_wrong_leave_room_for_others(rows, right,
     """No draw of them has any other; Wilson's ends are rows / (rows + 1.96²) and 1."""
     truth = np.eye(2, dtype=bool)[np.zeros(rows, dtype=int)]
     assert intervals(truth if right else ~truth, truth).accuracy == pytest.approx(ends, abs=1e-3)
+
+
+@pytest.mark.parametrize(("right", "rows"), [(97, 100), (1, 2), (0, 7), (7, 7), (2900, 3080)])
+def test_the_interval_of_an_accuracy_is_wilsons(right, rows):
+    expected = binomtest(right, rows).proportion_ci(method="wilson")
+    assert wilson(right / rows, rows) == pytest.approx((expected.low, expected.high), abs=1e-9)
 
 
 def test_the_bootstrap_equals_one_that_measures_every_resample():

@@ -537,6 +537,7 @@ def test_a_killed_run_resumes_to_the_same_model_as_one_that_was_not(tmp_path, ti
     assert "seed was 0 and is 5" in refused.stderr
     assert done.returncode == 0, done.stderr
     assert "resuming after checkpoint-" in done.stderr
+    assert "starting anew" not in done.stderr, "of parts that had not begun"
     assert manifest_of(out)["version"] == manifest_of(model_folder)["version"]
     assert not work.exists()
 
