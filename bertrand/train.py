@@ -146,10 +146,13 @@ def _config(options: argparse.Namespace) -> TrainConfig:
             read = tomllib.loads(options.config.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{options.config}: not a TOML file ({error})") from error
-        values = {name.replace("-", "_"): value for name, value in read.items()}
-        if len(values) < len(read):
-            twice = next(name for name in read if name.replace("-", "_") != name and name.replace("-", "_") in read)
-            raise InputError(f"{options.config}: {twice} and {twice.replace('-', '_')} are one setting; leave one out")
+        values = {}
+        for name, value in read.items():
+            setting = name.replace("-", "_")
+            if setting in values:
+                spelt = " and ".join(one for one in read if one.replace("-", "_") == setting)
+                raise InputError(f"{options.config}: {spelt} are one setting; leave one out")
+            values[setting] = value
         if unknown := sorted(values.keys() - names):
             raise InputError(f"{options.config}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(names))}")
     given = vars(options)

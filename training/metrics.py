@@ -59,7 +59,7 @@ class Metrics:
     labels: tuple[LabelMetrics, ...]
     confusion: tuple[tuple[int, ...], ...] | None  # [true][predicted] row counts; None for several labels a row
     answered: Answered | None = None  # of a model that abstains: the other figures are of every row's best label
-    graph: str | None = None  # whose answers they are: fp32, int8, or PyTorch; None where its model says so
+    graph: str | None = None  # whose answers they are: fp32, int8, or PyTorch; None in what a run keeps of itself
 
     def mistakes(self, most: int = 10) -> list[tuple[int, str, str]]:
         """Return the most frequent mistakes: how many rows of which label were taken for which, most first."""

@@ -16,7 +16,7 @@ DRAWN_AT_ONCE = 4_000_000  # rows: bounds the memory that draws take
 
 def resampled(
     columns: NDArray[np.bool_], *more: NDArray[np.bool_], resamples: int, seed: int
-) -> Iterator[tuple[NDArray[np.float32], ...]]:
+) -> Iterator[tuple[NDArray[np.float64], ...]]:
     """
     Yield how often each column is true, for some draws at a time; a seed has the same draws, whatever the columns.
 
@@ -36,7 +36,7 @@ def resampled(
         count = min(at_once, resamples - start)
         drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
         times = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float32)
-        yield tuple(times @ array for array in arrays)
+        yield tuple((times @ array).astype(np.float64) for array in arrays)
 
 
 def middle(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -70,27 +70,26 @@ def search(
     trials = max(wanted.trials, ended)
     if trials > wanted.trials:
         print(f"--search is {wanted.trials}, but {ended} trials have ended: all of them count", file=sys.stderr)
-    best: tuple[float, Path] | None = None
+    best: tuple[float, int] | None = None  # score and number of a trial
     tried: list[dict[str, Any]] = []
 
     def attempt(trial: optuna.Trial) -> float:
         nonlocal best
         chosen = _suggest(trial, config)
-        folder = work / f"trial-{trial.number}"
         print(f"trial {trial.number + 1} of {trials}: {_told(chosen)}", file=sys.stderr)
         settings = replace(config, **chosen)
-        made = fine_tune(settings, train, dev, folder, soft=soft, teacher=teacher, resume=resume)
+        made = fine_tune(settings, train, dev, _folder(work, trial.number), soft=soft, teacher=teacher, resume=resume)
         run = json.loads((made / RUN_FILE).read_bytes())
         of_epoch = {epoch["epoch"]: epoch[f"dev_{settings.selection}"] for epoch in run["history"]}
         score = of_epoch[run["chosen_epoch"]]
         tried.append(chosen | {"score": score})
         if best is None:
-            best = (score, folder)
+            best = (score, trial.number)
         elif score > best[0]:
-            _forget(best[1])
-            best = (score, folder)
+            _forget(_folder(work, best[1]))
+            best = (score, trial.number)
         else:
-            _forget(folder)
+            _forget(_folder(work, trial.number))
         return float(score)
 
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
@@ -101,13 +100,15 @@ def search(
     if trials > ended:
         study.optimize(attempt, n_trials=trials - ended, timeout=wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time
-    number = int(best[1].name.rpartition("-")[2])
-    print(
-        f"trial {number + 1} of {len(tried)} was best, {best[0]:.4f}: {_told(tried[number])}",
-        file=sys.stderr,
-    )
-    note(best[1] / "best", search={"selection": config.selection, "trials": tried})
-    return best[1] / "best"
+    score, number = best
+    print(f"trial {number + 1} of {len(tried)} was best, {score:.4f}: {_told(tried[number])}", file=sys.stderr)
+    chosen = _folder(work, number) / "best"
+    note(chosen, search={"selection": config.selection, "trials": tried})
+    return chosen
+
+
+def _folder(work: Path, number: int) -> Path:
+    return work / f"trial-{number}"
 
 
 def _told(chosen: dict[str, Any]) -> str:

@@ -710,6 +710,10 @@ def test_two_runs_of_one_model_at_once_are_refused(tmp_path, tiny_base, sentence
         ('epochs = "3"', "--epochs is '3'; expected a whole number"),
         ('teacher = ""', "--teacher is ''; expected a model, or no --teacher"),
         ("max-tokens = 3\nmax_tokens = 32", "max-tokens and max_tokens are one setting"),
+        (
+            "head-learning_rate = 0.1\nhead_learning-rate = 0.2",
+            "head-learning_rate and head_learning-rate are one setting",
+        ),
         ("epoch = 3", "unknown setting 'epoch'"),
         ("epochs", "not a TOML file"),
     ],
