@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check, print, and return 1 if training would refuse the file."""
-    from training.pipeline import check_data
+    from training.files import check_data
 
     config = TrainConfig(
         base=options.base,

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare and print."""
     from inference.errors import InputError
-    from training.pipeline import compare
+    from training.finished import compare
 
     if options.examples < 0:
         raise InputError(f"--examples is {options.examples}; expected 0 or more")

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print."""
-    from training.pipeline import evaluate
+    from training.finished import evaluate
 
     metrics = evaluate(
         options.model,

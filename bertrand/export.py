@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export and say what came of it."""
     from bertrand.train import announce, summary
-    from training.pipeline import export
+    from training.finished import export
 
     manifest = export(
         options.checkpoint,

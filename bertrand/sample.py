@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw, write, and say how many of each label."""
-    from training.pipeline import sample
+    from training.files import sample
 
     drawn = sample(
         options.data,

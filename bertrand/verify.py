@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the gates; exit 1 if one fails."""
-    from training.pipeline import verify
+    from training.finished import verify
 
     outcomes = verify(
         options.model,

@@ -15,14 +15,12 @@ import numpy as np
 from inference import treebank
 from training import label_noise
 from training.copies import fold, fold_case
-from training.data import LABEL_SEPARATOR, Row, broken_cells, label_names, read_placed, split
-from training.errors import DataError
+from training.data import LABEL_SEPARATOR, Row, Table, broken_cells, label_names, split
 from training.folds import deal
 from training.probe import FOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -60,55 +58,6 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """Return everything as JSON values; `rows` only where there are any."""
         return {name: value for name, value in vars(self).items() if name != "rows" or value}
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows of one file, each with its place, and what is wrong with those that have no text or no label."""
-
-    path: Path
-    rows: list[tuple[str, Row]]
-    flaws: list[DataError]
-
-    @classmethod
-    def read(cls, path: Path, **columns: Any) -> Table:
-        """
-        Read a file to its end, past bad rows.
-
-        Args:
-            path: As `training.data.read_rows`.
-            columns: Its options.
-
-        Raises:
-            DataError: the file cannot be read, lacks a column, or has no rows at all.
-        """
-        rows: list[tuple[str, Row]] = []
-        flaws: list[DataError] = []
-        for place, row in read_placed(path, **columns):
-            if isinstance(row, DataError):
-                flaws.append(row)
-            else:
-                rows.append((place.removeprefix(f"{path}, "), row))
-        if not rows and not flaws:
-            raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
-        return cls(path, rows, flaws)
-
-    @property
-    def trainable(self) -> list[Row]:
-        """
-        Return the rows.
-
-        Raises:
-            DataError: one of them has no text or no label; it says which.
-        """
-        if self.flaws:
-            raise self.flaws[0]
-        return [row for _, row in self.rows]
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Return how many rows each label has."""
-        return Counter(label for _, row in self.rows for label in row.labels)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.data import read_placed, read_text
+from training.data import read_placed
 from training.errors import DataError
+from training.formats import read_text
 from training.order import by_length
 
 if TYPE_CHECKING:

@@ -1,29 +1,27 @@
-"""Labelled sentences: files of several formats to rows, rows to training and development sets."""
+"""Labelled sentences: records of a file to rows, rows to training and development sets."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import errno
 import hashlib
-import io
 import json
 import os
 import random
 import re
 import shutil
-import sys
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from training.copies import fold
 from training.errors import DataError
+from training.formats import READERS, WRITERS
+from training.wording import kind, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from training.settings import TrainConfig
 
@@ -37,6 +35,55 @@ class Row:
 
     text: str
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file, each with its place, and what is wrong with those that have no text or no label."""
+
+    path: Path
+    rows: list[tuple[str, Row]]
+    flaws: list[DataError]
+
+    @classmethod
+    def read(cls, path: Path, **columns: Any) -> Table:
+        """
+        Read a file to its end, past bad rows.
+
+        Args:
+            path: As `read_rows`.
+            columns: Its options.
+
+        Raises:
+            DataError: the file cannot be read, lacks a column, or has no rows at all.
+        """
+        rows: list[tuple[str, Row]] = []
+        flaws: list[DataError] = []
+        for place, row in read_placed(path, **columns):
+            if isinstance(row, DataError):
+                flaws.append(row)
+            else:
+                rows.append((place.removeprefix(f"{path}, "), row))
+        if not rows and not flaws:
+            raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
+        return cls(path, rows, flaws)
+
+    @property
+    def trainable(self) -> list[Row]:
+        """
+        Return the rows.
+
+        Raises:
+            DataError: one of them has no text or no label; it says which.
+        """
+        if self.flaws:
+            raise self.flaws[0]
+        return [row for _, row in self.rows]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Return how many rows each label has."""
+        return Counter(label for _, row in self.rows for label in row.labels)
 
 
 def read_rows(
@@ -54,15 +101,7 @@ def read_rows(
     Raises:
         DataError: the file cannot be read, lacks a column, or a row has no text or no label; it names file and line.
     """
-    rows = []
-    placed = read_placed(path, text_column=text_column, label_column=label_column, multi_label=multi_label)
-    for _, row in placed:
-        if isinstance(row, DataError):
-            raise row
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{path}: has no rows; expected at least one labelled sentence")
-    return rows
+    return Table.read(Path(path), text_column=text_column, label_column=label_column, multi_label=multi_label).trainable
 
 
 def read_placed(
@@ -75,9 +114,9 @@ def read_placed(
         DataError: the file cannot be read to its end, or lacks a column.
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
+    reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(_READERS)}")
+        raise DataError(f"{path}: unknown ending {path.suffix!r}; expected one of {', '.join(READERS)}")
     if text_column == label_column:
         raise DataError(f"{path}: {text_column!r} is named as the column of both text and label; expected two")
     columns = [name for name in (text_column, label_column) if name]
@@ -97,7 +136,7 @@ def read_placed(
 def other_columns(path: Path, columns: Sequence[str]) -> list[str]:
     """Return the columns that a file has besides those that are named."""
     found: dict[str, None] = {}
-    for _, record in _READERS[path.suffix.lower()](path, columns):
+    for _, record in READERS[path.suffix.lower()](path, columns):
         found |= dict.fromkeys(record)
     return [name for name in found if name not in columns]
 
@@ -105,7 +144,7 @@ def other_columns(path: Path, columns: Sequence[str]) -> list[str]:
 def broken_cells(path: Path) -> list[tuple[str, str]]:
     """Return where a row of a delimited file has a tab or a line break in a cell, and the first such cell."""
     found = []
-    for place, record in _READERS[path.suffix.lower()](path, ()):
+    for place, record in READERS[path.suffix.lower()](path, ()):
         if cell := next((cell for cell in record.values() if re.search(r"[\t\r\n]", cell)), None):
             found.append((place.removeprefix(f"{path}, "), cell))
     return found
@@ -224,13 +263,13 @@ def check_known(
         alike = next((known for known in labels if known.casefold() == unknown[0].casefold()), None)
         meant = f"write {alike!r} for {unknown[0]!r}" if alike else "correct the file or train with rows of that label"
         raise DataError(
-            f"{path}: {_listing(unknown)} not among the {len(labels)} labels {whose} ({_listing(labels)}); {meant}"
+            f"{path}: {listing(unknown)} not among the {len(labels)} labels {whose} ({listing(labels)}); {meant}"
         )
 
 
 def _text(place: str, column: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected a sentence")
+        raise DataError(f"{place}: {column!r} is {kind(value)}; expected a sentence")
     if not _is_visible(value):
         raise DataError(f"{place}: {column!r} is empty or has no visible character; expected a sentence")
     _check_unicode(place, column, value)
@@ -259,12 +298,12 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
             listed = _json_list(parts)
             parts = parts.split(LABEL_SEPARATOR) if listed is None else listed
         if not isinstance(parts, list):
-            raise DataError(f"{place}: {column!r} is {_kind(value)}; expected labels joined by | or a list of them")
+            raise DataError(f"{place}: {column!r} is {kind(value)}; expected labels joined by | or a list of them")
         names = [_number_as_text(part) for part in parts]
         for number, name in enumerate(names, start=1):
             if not isinstance(name, str):
                 raise DataError(
-                    f"{place}: element {number} of {column!r} is {_kind(name)}; expected a text or a whole number"
+                    f"{place}: element {number} of {column!r} is {kind(name)}; expected a text or a whole number"
                 )
             _check_unicode(place, column, name)
             if LABEL_SEPARATOR in name:
@@ -277,7 +316,7 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
     if not isinstance(value, str):
         several = "; rows of several labels need a model of `bertrand train --multi-label`"
         hint = several if isinstance(value, list) else ""
-        raise DataError(f"{place}: {column!r} is {_kind(value)}; expected one label{hint}")
+        raise DataError(f"{place}: {column!r} is {kind(value)}; expected one label{hint}")
     _check_unicode(place, column, value)
     if not _is_visible(value):
         raise DataError(f"{place}: {column!r} is empty or has no visible character; expected one label")
@@ -298,139 +337,6 @@ def _json_list(value: str) -> list[Any] | None:
 def _number_as_text(value: Any) -> Any:
     """Return a whole number as its digits, by which many files number their labels, and all else as it is."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _kind(value: Any) -> str:
-    return "missing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def _listing(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
-
-
-def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
-    for name in needed:
-        if found.count(name) != 1:
-            state = "no column" if name not in found else "more than one column"
-            alike = next((other for other in found if other.casefold() == name.casefold() != other), None)
-            yours = f", as {alike!r}," if alike and name not in found else ""
-            raise DataError(
-                f"{path}: {state} {name!r}, found {_listing(found)}; name yours{yours} with --text-column and "
-                "--label-column"
-            )
-
-
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file; DataError names the line of the first byte that is none."""
-    content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(
-            f"{path}: begins as UTF-16 does; expected a UTF-8 file, convert it with "
-            f"`iconv -f UTF-16 -t UTF-8 {path.name}`"
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{content[error.start]:02X} is not UTF-8; expected a UTF-8 file, "
-            f"convert it with `iconv -f WINDOWS-1252 -t UTF-8 {path.name}` or the encoding it has"
-        ) from error
-    return text
-
-
-def _check_delimiter(path: Path, header: Sequence[str], delimiter: str) -> None:
-    """Refuse a header of one cell that is divided by something else."""
-    found = next((sign for sign in ";\t,|" if len(header) == 1 and sign != delimiter and sign in header[0]), None)
-    if found:
-        raise DataError(
-            f"{path}: the header is one cell, {header[0][:80]!r}, which seems to be divided by {found!r}; expected "
-            f"{delimiter!r} in a file that ends in {path.suffix} (a file divided by tabs ends in .tsv)"
-        )
-
-
-def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
-    def read(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        csv.field_size_limit(sys.maxsize)  # a text may be longer than the 131,072 characters of the default
-        reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-        header: list[str] | None = None
-        following = 1  # where the row after the cursor starts: quoted cells may span lines
-        try:
-            for cells in reader:
-                line, following = following, reader.line_num + 1
-                if not cells or (len(cells) == 1 and not cells[0].strip() and (header is None or len(header) > 1)):
-                    continue
-                if header is None:
-                    header = [cell.strip() for cell in cells]
-                    _check_delimiter(path, header, delimiter)
-                    _need_columns(path, header, needed)
-                    continue
-                if len(cells) != len(header):
-                    raise DataError(
-                        f"{path}, line {line}: {len(cells)} cells, expected {len(header)} as in the header; "
-                        f"put a cell that holds {delimiter!r} in double quotes"
-                    )
-                yield f"{path}, line {line}", dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise DataError(
-                f"{path}, line {following}: {error}; expected cells as in RFC 4180, quotes inside quotes doubled"
-            ) from error
-
-    return read
-
-
-def _jsonl(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    known = False  # whether the columns are those of the file: a later record without one is a bad row
-    # Not str.splitlines(): a sentence may hold U+2028 and its like.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not valid JSON ({error}); expected one object a line") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{place}: {_kind(record)}; expected one object a line")
-        if not known:
-            _need_columns(Path(place), list(record), needed)
-            known = True
-        yield place, dict.fromkeys(needed) | record
-
-
-def _parquet(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _need_columns(path, file.schema_arrow.names, needed)
-        table = file.read(columns=list(needed))
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: not a Parquet file ({error})") from error
-    try:
-        records = table.to_pylist()
-    except UnicodeDecodeError:
-        _find_damaged(path, table)
-        raise
-    for number, record in enumerate(records, start=1):
-        yield f"{path}, row {number}", record
-
-
-def _find_damaged(path: Path, table: Any) -> None:
-    """Raise DataError for the first row of a table whose text is no UTF-8, though the file says so."""
-    for number in range(table.num_rows):
-        try:
-            table.slice(number, 1).to_pylist()
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}, row {number + 1}: byte 0x{error.object[error.start]:02X} is not UTF-8, as texts of a Parquet "
-                "file have to be; write the file anew from its source"
-            ) from error
-
-
-_READERS = {".csv": _delimited(","), ".tsv": _delimited("\t"), ".jsonl": _jsonl, ".parquet": _parquet}
 
 
 def write_rows(
@@ -479,33 +385,3 @@ def _label_cell(labels: Sequence[str], *, multi_label: bool) -> str:
     joined = LABEL_SEPARATOR.join(labels)
     as_list = multi_label and _json_list(joined) is not None
     return json.dumps(labels, ensure_ascii=False) if as_list else joined
-
-
-def _write_csv(file: TextIO, cells: Iterable[tuple[str, str]], text_column: str, label_column: str) -> None:
-    writer = csv.writer(_Lines(file))
-    writer.writerow((text_column, label_column))
-    writer.writerows(cells)
-
-
-class _Lines:
-    """
-    A file whose lines end with a line feed, though a csv writer ends them with a carriage return too.
-
-    The writer quotes only characters of the ending that it is told, and any reader ends a line at a bare return.
-    """
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-
-    def write(self, line: str) -> int:
-        """Write one line, which ends with both."""
-        return self.file.write(line.removesuffix("\r\n") + "\n")
-
-
-def _write_jsonl(file: TextIO, cells: Iterable[tuple[str, str]], text_column: str, label_column: str) -> None:
-    file.writelines(
-        json.dumps({text_column: text, label_column: label}, ensure_ascii=False) + "\n" for text, label in cells
-    )
-
-
-WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl}

@@ -1,8 +1,8 @@
-"""How numbers and lists are said in sentences."""
+"""How numbers, lists and values are said in sentences."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,17 @@ def between(least: int, most: int, noun: str) -> str:
 def joined(names: Sequence[str]) -> str:
     """Return names as a sentence lists them: `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return names in quotes: the first eight, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:8])
+    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+
+
+def kind(value: Any) -> str:
+    """Return the type of a value and how it begins, `int '7'`, or that it is missing."""
+    return "missing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from inference import Classifier
 from inference.classifier import sigmoid, softmax
 from tests.support import manifest_of, run_command, write_csv
-from training import pipeline
+from training import finished, pipeline
 from training.calibration import Calibration, fit, fit_abstention, fit_temperature, fit_thresholds
 from training.data import read_rows
 from training.gates import faithfulness
@@ -275,8 +275,8 @@ def test_exported_again_it_is_the_same_model(blurred, tmp_path):
     first, again = manifest_of(blurred / "model"), manifest_of(tmp_path / "again")
     assert (again["temperature"], again["thresholds"]) == (first["temperature"], first["thresholds"])
     assert again["base_model"] == first["base_model"]
-    in_graph = pipeline.evaluate(blurred / "model", blurred / "train.csv", precision="fp32")
-    in_pytorch = pipeline.evaluate(checkpoint, blurred / "train.csv")
+    in_graph = finished.evaluate(blurred / "model", blurred / "train.csv", precision="fp32")
+    in_pytorch = finished.evaluate(checkpoint, blurred / "train.csv")
     assert in_pytorch.ece == pytest.approx(in_graph.ece, abs=1e-4)
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.support import run_command, write_csv
-from training import pipeline
+from training import finished
 from training.checks import Table, check, clean, spellings
 from training.copies import fold
 from training.data import Row, read_rows
@@ -394,9 +394,9 @@ def test_measuring_names_the_row_that_a_model_cannot_read(tmp_path, model_folder
 
     for model in (model_folder, model_folder / "checkpoint"):
         with pytest.raises(DataError, match=r"data\.csv, line 3: .* leaves nothing of"):
-            pipeline.evaluate(model, data)
+            finished.evaluate(model, data)
         with pytest.raises(DataError, match=r"data\.csv, line 3: .* leaves nothing of"):
-            pipeline.compare(model, model_folder, data)
+            finished.compare(model, model_folder, data)
 
 
 @pytest.mark.parametrize("name", DAMAGED)

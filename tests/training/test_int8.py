@@ -12,11 +12,11 @@ from inference import Classifier
 from inference.classifier import softmax
 from inference.engine import Engine
 from tests.support import make_base, manifest_of, scale_a_matrix
-from training import gates, pipeline
+from training import finished, gates
 from training.checkpoint import Checkpoint
 from training.data import Row, read_rows
 from training.export import export_graphs
-from training.pipeline import verify
+from training.finished import verify
 
 TEXTS = ["i want my money back", "login", "?", "a", "thank you " * 60, "qué 日本 🙂 naïve", "where is my order please"]
 
@@ -165,7 +165,7 @@ def test_weights_that_8_bits_cannot_hold_leave_int8_out_and_the_model_whole(tmp_
     checkpoint.model.save_pretrained(tmp_path / "spoiled")
     checkpoint.tokenizer.save_pretrained(tmp_path / "spoiled")
 
-    manifest = pipeline.export(str(tmp_path / "spoiled"), tmp_path / "out", data=sentences)
+    manifest = finished.export(str(tmp_path / "spoiled"), tmp_path / "out", data=sentences)
 
     assert (manifest.precisions, manifest.default_precision) == (("fp32",), "fp32")
     assert not (tmp_path / "out" / "model.int8.onnx").exists()
@@ -189,8 +189,8 @@ def test_the_same_checkpoint_gives_the_same_bytes(tmp_path, model_folder, senten
     other = write_csv(tmp_path / "other.csv", [(row.text, row.labels[0]) for row in rows[::3]])
     source = str(model_folder / "checkpoint")
 
-    again = pipeline.export(source, tmp_path / "again", data=sentences, measured=False)
-    less = pipeline.export(source, tmp_path / "less", data=other)
+    again = finished.export(source, tmp_path / "again", data=sentences, measured=False)
+    less = finished.export(source, tmp_path / "less", data=other)
 
     assert again.version == less.version == manifest_of(model_folder)["version"]
     assert (tmp_path / "less" / "model.int8.onnx").read_bytes() == (model_folder / "model.int8.onnx").read_bytes()
@@ -213,7 +213,7 @@ def test_of_several_labels_a_row_all_must_agree(tmp_path, tiny_base, sentences):
         tiny_base, tmp_path / "classifier", problem_type="multi_label_classification", id2label=names
     )
     export_graphs(Checkpoint.load(source), fp32=tmp_path / "fp32.onnx", int8=tmp_path / "int8.onnx")
-    pipeline.export(source, tmp_path / "out", data=sentences)
+    finished.export(source, tmp_path / "out", data=sentences)
     fp32 = Classifier.load(tmp_path / "out", precision="fp32")
     coarse = tmp_path / "int8.onnx"
     scale_a_matrix(coarse, factor=0.5)

@@ -19,7 +19,7 @@ import transformers
 from inference import ArtifactError, Classifier, InputError
 from inference.classifier import softmax
 from tests.support import ROOT, make_base, manifest_of, run_command, write_csv
-from training import gates, pipeline
+from training import finished, gates, pipeline
 from training.checkpoint import Checkpoint
 from training.data import Row, read_rows
 from training.errors import BaseModelError, DataError, GateError
@@ -81,7 +81,7 @@ def test_texts_without_a_label_and_those_that_are_cut_are_told(tmp_path, model_f
     unsure = json.loads(calibration.read_text()) | {"temperature": 3.0, "thresholds": [0.6, 0.7, 0.65]}
     calibration.write_text(json.dumps(unsure))
 
-    pipeline.export(str(checkpoint), tmp_path / "out", data=path)
+    finished.export(str(checkpoint), tmp_path / "out", data=path)
 
     figures = manifest_of(tmp_path / "out")["metrics"]["data"]
     check_reference(tmp_path / "out", figures, rows)
@@ -273,7 +273,7 @@ def test_every_family_exports_faithfully(tmp_path, family, sentences):
     model.save_pretrained(tmp_path / "classifier")
     transformers.AutoTokenizer.from_pretrained(base).save_pretrained(tmp_path / "classifier")
 
-    manifest = pipeline.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences, measured=False)
+    manifest = finished.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences, measured=False)
 
     assert manifest.max_tokens == 64
     assert manifest.gates["parity"]["passed"]
@@ -296,7 +296,7 @@ def test_a_multi_label_checkpoint_is_exported_as_one(tmp_path, tiny_base, senten
     model.save_pretrained(tmp_path / "classifier")
     transformers.AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "classifier")
 
-    manifest = pipeline.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences)
+    manifest = finished.export(str(tmp_path / "classifier"), tmp_path / "out", data=sentences)
 
     assert manifest.problem_type == "multi_label"
     classifier = Classifier.load(tmp_path / "out", precision="fp32")
@@ -416,7 +416,7 @@ def test_a_failed_gate_writes_no_folder_and_exits_1(tmp_path, model_folder, sent
     monkeypatch.setattr(gates, "PARITY_BOUND", 0.0)
 
     with pytest.raises(GateError, match="not written, gate parity failed: max logit difference"):
-        pipeline.export(str(model_folder / "checkpoint"), tmp_path / "out", data=sentences)
+        finished.export(str(model_folder / "checkpoint"), tmp_path / "out", data=sentences)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -440,7 +440,7 @@ def test_a_model_of_another_family_is_refused_by_name(tmp_path):
 
 def test_a_base_without_a_classifier_is_not_exported(tiny_base, tmp_path, sentences):
     with pytest.raises(BaseModelError, match="not a sequence classifier; fine-tune it first"):
-        pipeline.export(str(tiny_base), tmp_path / "out", data=sentences)
+        finished.export(str(tiny_base), tmp_path / "out", data=sentences)
 
 
 def test_a_base_that_cannot_be_had_says_how_to_get_it(tmp_path, sentences):

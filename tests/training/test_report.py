@@ -13,7 +13,7 @@ import yaml
 from inference.artifact import Manifest
 from inference.classifier import sigmoid, softmax
 from tests.support import manifest_of
-from training import charts, confusion, pipeline, report, svg
+from training import charts, confusion, finished, report, svg
 from training.base import hub_id
 from training.card import card
 from training.data import Row
@@ -137,7 +137,7 @@ def test_what_the_data_checks_found_travels_with_the_checkpoint(model_folder, tm
         "the fixture tests on what it learnt"
     )
 
-    again = pipeline.export(str(model_folder / "checkpoint"), tmp_path / "again", data=sentences)
+    again = finished.export(str(model_folder / "checkpoint"), tmp_path / "again", data=sentences)
 
     page = (tmp_path / "again" / "report.html").read_text(encoding="utf-8")
     assert "<code>leakage</code>" in page
@@ -150,7 +150,7 @@ def test_a_record_of_something_else_is_no_record(model_folder, tmp_path, sentenc
     checkpoint = shutil.copytree(model_folder / "checkpoint", tmp_path / "checkpoint")
     (checkpoint / "train.json").write_text('[{"text": "somebody\'s training data"}]', encoding="utf-8")
 
-    pipeline.export(str(checkpoint), tmp_path / "out", data=sentences)
+    finished.export(str(checkpoint), tmp_path / "out", data=sentences)
 
     assert "no record of the run" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "out" / "checkpoint" / "train.json").exists()

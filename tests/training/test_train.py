@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from inference import Classifier, InputError
 from inference.classifier import softmax
 from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
-from training import final, pipeline
+from training import files, final, pipeline
 from training.base import load_config
 from training.checkpoint import Checkpoint
 from training.data import Row, label_names, read_rows
@@ -817,7 +817,7 @@ def test_more_tokens_than_the_base_reads_are_told_counted_and_recorded_as_what_i
     data = write_csv(tmp_path / "data.csv", rows)
     config = TrainConfig(base=str(tiny_base), **TINY | {"max_tokens": 100, "epochs": 1}, few_examples="off")
 
-    checked, _ = pipeline.check_data(config, data)
+    checked, _ = files.check_data(config, data)
     assert "--max-tokens is 100, but" in capsys.readouterr().err
     (finding,) = [one for one in checked.findings if one.code == "too_long"]
     assert (finding.count, "more than 64 tokens" in finding.message) == (1, True)
