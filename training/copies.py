@@ -11,6 +11,10 @@ from itertools import groupby
 MEANT = re.compile(r"(?<=\w)(?:[#%]|[&@](?=\w))|(?<!\S)-(?=\d)")
 # Which form of a character is meant, as of a heart with colour or without, and what joins nothing to be seen.
 VARIATION = re.compile("[\u034f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+# Faces, as in "great :)", with a nose or without. Those that look the other way stand alone: "(as here):" has none.
+FACE = re.compile(
+    r"[:;][-'’*,]?(?:[()\[\]{}*@]|[/\\](?!/))(?!\w)|(?<!\S)[()\[\]][-'’*,]?[:;]|(?<!\w)(?:-_+-|\*[-_]+\*)(?!\w)"
+)
 PER_CENT = re.compile(r"(?<=\d)\s+%")  # as German and French write it
 
 
@@ -18,19 +22,19 @@ def fold(text: str) -> str:
     """
     Return a text without case, punctuation and spacing: what is equal then is a copy for every practical purpose.
 
-    Signs that mean something stay: symbols such as emoji, the marks of C#, 5% and -5, and runs of different marks, such
-    as :) in place of :(. What has neither form nor width, such as a soft hyphen, is nothing, as it is for BERT.
+    Signs that mean something stay: symbols such as emoji, the marks of C#, 5% and -5, and faces, as :) is another one
+    than :(. What has neither form nor width, such as a soft hyphen, is nothing, as it is for BERT.
     """
     plain = PER_CENT.sub("%", fold_case(text))
     kinds = [_kind(character) for character in plain]
     for mark in MEANT.finditer(plain):
         kinds[mark.start()] = "W"
+    for face in FACE.finditer(plain):
+        kinds[face.start() : face.end()] = "F" * len(face.group())
     parts = []
     for kind, run in groupby(zip(kinds, plain, strict=True), key=lambda pair: pair[0]):
         part = "".join(character for _, character in run)
-        if kind == "P":
-            part = f" {part} " if len(set(part)) > 1 else " "
-        parts.append(" " if kind == "Z" else part)
+        parts.append(part if kind == "W" else f" {part} " if kind == "F" else " ")
     words = "".join(parts).split()
     return " ".join(words or plain.split())  # of a text of marks alone, the marks
 
