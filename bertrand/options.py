@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.settings import LAST_SEED, LEAST_TOKENS, MOST_TOKENS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -35,6 +37,11 @@ def column(name: str) -> str:
     return name
 
 
+def add_max_tokens(parser: argparse.ArgumentParser) -> None:
+    """Declare how much of a sentence a study reads."""
+    parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
+
+
 def add_study(parser: argparse.ArgumentParser, *, minutes: float) -> None:
     """Declare what every study takes; `minutes` is its time where none is given."""
     parser.add_argument("--out", type=Path, help="folder to make (default: studies/STUDY-DATA)")
@@ -50,13 +57,22 @@ def add_study(parser: argparse.ArgumentParser, *, minutes: float) -> None:
 
 
 def study_folder(options: argparse.Namespace, name: str, data: Path) -> Path:
-    """Return the folder that a study makes."""
+    """
+    Return the folder that a study makes.
+
+    Raises:
+        InputError: an option has a value that no study takes.
+    """
     from inference.errors import InputError
 
     if not 0 < options.minutes < math.inf:
         raise InputError(f"--minutes is {options.minutes:g}; expected a number above 0, with an end")
-    if options.seed < 0:
-        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 up")
+    last = LAST_SEED - max(0, getattr(options, "seeds", 1) - 1)  # of several runs each has the next one
+    if not 0 <= options.seed <= last:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {last}")
+    most = getattr(options, "max_tokens", LEAST_TOKENS)
+    if not LEAST_TOKENS <= most <= MOST_TOKENS:
+        raise InputError(f"--max-tokens is {most}; expected a whole number from {LEAST_TOKENS} to {MOST_TOKENS}")
     folder: Path = options.out or Path("studies") / f"{name}-{data.stem or data.name}"
     return folder
 

@@ -74,7 +74,11 @@ def run(options: argparse.Namespace) -> int:
     record = pretrain(config, options.corpus, options.out, resume=options.resume)
     figures = record["pseudo_perplexity"]
     if options.json:
-        print(json.dumps({"out": str(options.out), "steps": record["steps"], "pseudo_perplexity": figures}))
+        print(
+            json.dumps(
+                {"out": str(options.out), "steps": record["steps"], "pseudo_perplexity": figures}, allow_nan=False
+            )
+        )
         return 0
     before, after = figures["before"]["value"], figures["after"]["value"]
     print(

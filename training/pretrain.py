@@ -19,7 +19,8 @@ import transformers
 from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
-from training.base import longest_input, quiet_transformers
+from inference.errors import InputError
+from training.base import content_of, longest_input, quiet_transformers
 from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
@@ -69,7 +70,7 @@ def pretrain(
         ArtifactError: `out` holds something else.
         BaseModelError: the base model cannot be had, is of another family, or its tokenizer has no mask token.
         DataError: the files hold too little text, or `resume` finds other settings or other texts.
-        InputError: another process pretrains the same `out`.
+        InputError: another process pretrains the same `out`, or training diverged.
     """
     check_replaceable(out, mark=RECORD, kind=KIND)
     work = out.parent / f".{out.name}.pretraining"
@@ -88,7 +89,12 @@ def _pretrain(
     transformers.set_seed(config.seed)  # which a new head is drawn from
     # Before anything is cleared away.
     masked = None if config.from_scratch else MaskedModel.start(config.base, dropout=config.dropout)
-    run = {"config": asdict(config), "texts": _fingerprint(texts), "held_out": _fingerprint(held_out)}
+    run = {
+        "config": asdict(config),
+        "base_model": None if config.from_scratch else {"sha256": content_of(config.base)},
+        "texts": _fingerprint(texts),
+        "held_out": _fingerprint(held_out),
+    }
     _open_work(work, run, resume=resume)
 
     masked = masked or _from_scratch(config, texts, work)
@@ -112,6 +118,7 @@ def _pretrain(
     _learn(learning, watched, state, work)
 
     after = pseudo_perplexity(model.eval(), tokenizer, measured, max_tokens=max_tokens)
+    _check_finite(after.value, "the pseudo-perplexity at the end")
     record = run | {
         "head": "pretrained" if masked.has_head else "new",
         "vocabulary": len(tokenizer),
@@ -127,7 +134,7 @@ def _pretrain(
         model.save_pretrained(folder)
         tokenizer.backend_tokenizer.no_truncation()  # where to cut is for its user to say
         tokenizer.save_pretrained(folder)
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         (folder / RECORD).write_text(text, encoding="utf-8")
     shutil.rmtree(work)
     return record
@@ -222,7 +229,7 @@ class Learning:
             for chosen in batches(tokens, 64, generator):
                 loss, hidden = self.loss(chosen, generator, tokens)
                 total, count = total + float(loss) * hidden, count + hidden
-        return total / count if count else math.nan
+        return total / count
 
     def snapshot(self) -> dict[str, Any]:
         """Return all that changes from step to step."""
@@ -257,8 +264,10 @@ def _learn(learning: Learning, watched: Tokens, state: dict[str, Any], work: Pat
     bar = tqdm(total=steps, initial=state["step"], unit="step", disable=not sys.stderr.isatty(), leave=False)
     with bar:
         while state["step"] < steps:
-            losses.append(learning.step(state["step"], steps))
+            loss = learning.step(state["step"], steps)
             state["step"] += 1
+            _check_finite(loss, f"the loss of step {state['step']} of {steps}")
+            losses.append(loss)
             bar.update()
             if state["step"] % one_pass == 0 or state["step"] == steps:
                 entry = {
@@ -279,6 +288,19 @@ def _learn(learning: Learning, watched: Tokens, state: dict[str, Any], work: Pat
                 _write_state(work, learning, state)
                 saved = time.monotonic()
                 took = saved - started
+
+
+def _check_finite(value: float, what: str) -> None:
+    """
+    Stop where nothing can be learnt any more.
+
+    Raises:
+        InputError: the weights are no numbers, or give none.
+    """
+    if not math.isfinite(value):
+        raise InputError(
+            f"{what} is {value}: training diverged; give a lower --learning-rate, or a lower --weight-decay"
+        )
 
 
 def _steps(config: PretrainConfig, learning: Learning, watched: Tokens, *, spent: float) -> int:
@@ -396,7 +418,8 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     record = work / RUN
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
-        differing = ["the texts differ"] if before["texts"] != run["texts"] else []
+        compared = {"base_model": "files of the base model", "texts": "texts"}
+        differing = [f"the {name} differ" for key, name in compared.items() if before.get(key) != run[key]]
         check_same(work, before["config"], run["config"], differing=differing)
         if not (work / STATE).is_file():
             print("resuming from the start", file=sys.stderr)

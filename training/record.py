@@ -12,7 +12,7 @@ RUN_FILE = "train.json"  # settings, data and course of a run; stays beside the 
 def write_record(folder: Path, record: dict[str, Any], *, name: str = RUN_FILE) -> None:
     """Write the record of a run, the last file of a checkpoint: where it is, the run had ended."""
     staging = folder / f".{name}"
-    staging.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    staging.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
     staging.replace(folder / name)  # never there in part
 
 

@@ -10,6 +10,8 @@ DEFAULT_BASE = "minilm"
 CHOOSING_ROWS = 100  # development rows that it takes to choose an epoch by, and to calibrate by
 FOLDS = 3  # where there are fewer
 LEAST_RATE = 1e-9  # of learning
+LAST_SEED = 2**32 - 1  # that NumPy's generators and scikit-learn's take
+LEAST_TOKENS, MOST_TOKENS = 4, 100_000  # of a sentence: its special ones and two more
 NO_BASE = "none"  # pretraining from scratch
 SOME_ROWS = 5_000  # up to so many, a tenth more of them is a gain that can be measured
 MANY_ROWS = 20_000  # with more of them, time is better spent on other rows than twice on one
@@ -122,9 +124,7 @@ class TrainConfig:
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 _refuse(name, value, f"one of {', '.join(choice for choice in choices if choice)}")
-        for name in ("base", "text_column", "label_column"):
-            if not getattr(self, name):
-                _refuse(name, "", "a name")
+        _check_names(self, "base", "text_column", "label_column")
         if self.teacher == "":
             _refuse("teacher", "", "a model, or no --teacher")
         limits = {
@@ -142,8 +142,8 @@ class TrainConfig:
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
             "batch_size": (1, 100_000),
-            "max_tokens": (4, 100_000),
-            "seed": (0, 2**32 - 1),
+            "max_tokens": (LEAST_TOKENS, MOST_TOKENS),
+            "seed": (0, LAST_SEED),
             "dev_share": (0.001, 0.9),
             "min_precision": (0.01, 1.0),
         }
@@ -246,10 +246,10 @@ class PretrainConfig:
             "warmup_ratio": (0.0, 1.0),
             "weight_decay": (0.0, 10.0),
             "batch_size": (1, 100_000),
-            "max_tokens": (8, 100_000),
+            "max_tokens": (8, MOST_TOKENS),
             "mask_share": (0.01, 0.9),
             "dropout": (0.0, 0.9),
-            "seed": (0, 2**32 - 1),
+            "seed": (0, LAST_SEED),
             "held_out": (0.001, 0.5),
             "measured": (1, 1_000_000),
             "vocabulary": (100, 1_000_000),
@@ -257,6 +257,7 @@ class PretrainConfig:
             "hidden": (8, 100_000),
             "heads": (1, 1000),
         }
+        _check_names(self, "base", "text_column")
         _check_limits(self, limits, unset={"epochs", "minutes", "learning_rate", "batch_size", "dropout", *SIZES})
         for name in SIZES:
             if not self.from_scratch and getattr(self, name) is not None:
@@ -281,6 +282,13 @@ def _check_types(config: object) -> None:
             _refuse(field.name, value, "true or false")
         if "str" in kinds and not isinstance(value, str):
             _refuse(field.name, value, "a text")
+
+
+def _check_names(config: object, *names: str) -> None:
+    """Refuse a name that is empty, as an unset variable of a shell makes it."""
+    for name in names:
+        if not getattr(config, name):
+            _refuse(name, "", "a name")
 
 
 def _check_limits(config: object, limits: dict[str, tuple[float, float]], *, unset: set[str]) -> None:

@@ -22,7 +22,16 @@ import transformers
 from inference.classifier import sigmoid, softmax
 from inference.errors import InputError
 from training import mean_pooling
-from training.base import ATTENTION_DROPOUT, HEAD_SETTINGS, family, fetch, hub_id, load_config, longest_input
+from training.base import (
+    ATTENTION_DROPOUT,
+    HEAD_SETTINGS,
+    content_of,
+    family,
+    fetch,
+    hub_id,
+    load_config,
+    longest_input,
+)
 from training.calibration import fit_thresholds
 from training.checkpoint import load_tokenizer
 from training.data import fingerprint, label_names
@@ -46,6 +55,12 @@ if TYPE_CHECKING:
 
 HEAD = -1  # the layer above the encoder's highest
 EVAL_BATCH = 32
+COMPARED = {  # of the record of a run that is resumed, besides its settings
+    "base_model": "files of the base model",
+    "train_rows": "train rows",
+    "dev_rows": "dev rows",
+    "teacher_answers": "teacher answers",
+}
 POOLED_LENGTH = 20.0  # of what the classifier reads: its weights stay near 1 for confident logits
 
 
@@ -85,7 +100,12 @@ def fine_tune(
     check_layers(config, base)
     tokenizer = load_tokenizer(config.base, detokenize=config.detokenize)
 
-    run = {"config": asdict(config), "train_rows": fingerprint(train), "dev_rows": fingerprint(dev)}
+    run = {
+        "config": asdict(config),
+        "base_model": {"sha256": content_of(config.base)},
+        "train_rows": fingerprint(train),
+        "dev_rows": fingerprint(dev),
+    }
     if teacher is not None:
         run["teacher_answers"] = {"sha256": hashlib.sha256(teacher.tobytes()).hexdigest()}
     # Joins the other processes, if there are any.
@@ -259,11 +279,7 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     record = work / RUN_FILE
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
-        differing = [
-            f"the {key.replace('_', ' ')} differ"
-            for key in ("train_rows", "dev_rows", "teacher_answers")
-            if before.get(key) != run.get(key)
-        ]
+        differing = [f"the {name} differ" for key, name in COMPARED.items() if before.get(key) != run.get(key)]
         check_same(work, before["config"], run["config"], differing=differing)
         if (work / "best" / RUN_FILE).is_file():
             print("resuming after its end: this had been learnt", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_study, add_text_column, announce_study, study_folder
+from bertrand.options import add_max_tokens, add_study, add_text_column, announce_study, study_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='"a *word* in a sentence"',
         help="find the uses of the same word in CORPUS that are nearest to this one; may be repeated",
     )
-    parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
+    add_max_tokens(parser)
     add_text_column(parser)
     add_study(parser, minutes=10)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_columns, add_study, announce_study, study_folder
+from bertrand.options import add_columns, add_max_tokens, add_study, announce_study, study_folder
 from training.settings import DEFAULT_BASE
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test", type=Path, help="labelled sentences to measure on (default: a fifth of DATA)")
     parser.add_argument("--base", default=DEFAULT_BASE, help="hub id, local folder, or minilm (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each start at each size (default: %(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
+    add_max_tokens(parser)
     parser.add_argument(
         "--epochs", type=int, help="passes over the largest size (default: as many as there is time for)"
     )

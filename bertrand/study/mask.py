@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_columns, add_study, announce_study, study_folder
+from bertrand.options import add_columns, add_max_tokens, add_study, announce_study, study_folder
 
 if TYPE_CHECKING:
     import argparse
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, help="classifiers of each model and number of rows (default: %(default)s)"
     )
-    parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")
+    add_max_tokens(parser)
     add_columns(parser)
     add_study(parser, minutes=20)
 

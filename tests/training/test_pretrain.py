@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -373,6 +374,48 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, corpus, pretrained):
     assert {path.name for path in tmp_path.iterdir()} == {"base"}
 
 
+def test_a_run_goes_on_from_the_base_that_it_began_with(tmp_path, corpus, pretrained, monkeypatch):
+    """Another one of the same name has other weights, and its vocabulary gives each number to another piece."""
+    base = tmp_path / "mine"
+    shutil.copytree(pretrained[0], base)
+    config = PretrainConfig(base=str(base), epochs=3, max_tokens=32, measured=5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Learning, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config, [corpus], tmp_path / "out")
+    pretrain(replace(TINY, seed=1, epochs=1), [corpus], base)
+
+    with pytest.raises(DataError, match="cannot resume, the files of the base model differ"):
+        pretrain(config, [corpus], tmp_path / "out", resume=True)
+
+
+def interrupted(*_):
+    """In the place of a step."""
+    raise KeyboardInterrupt
+
+
+def test_what_diverges_replaces_nothing(tmp_path, corpus):
+    out = tmp_path / "base"
+    pretrain(replace(TINY, epochs=1), [corpus], out)
+    before = (out / "model.safetensors").read_bytes()
+
+    with pytest.raises(InputError, match=r"is (nan|inf): training diverged; give a lower --learning-rate"):
+        pretrain(replace(TINY, learning_rate=1.0, weight_decay=10.0, epochs=30), [corpus], out)
+
+    assert (out / "model.safetensors").read_bytes() == before
+
+
+def test_a_base_whose_weights_are_no_numbers_is_refused(tmp_path, tiny_base, sentences):
+    model = transformers.AutoModel.from_pretrained(tiny_base)
+    with torch.no_grad():
+        model.encoder.layer[1].output.dense.bias[3] = math.nan
+    model.save_pretrained(tmp_path / "base")
+    transformers.AutoTokenizer.from_pretrained(tiny_base).save_pretrained(tmp_path / "base")
+
+    with pytest.raises(BaseModelError, match=r"weights .*layer\.1\.output\.dense\.bias are not all numbers"):
+        pipeline.train(TrainConfig(base=str(tmp_path / "base")), sentences, out=tmp_path / "out")
+
+
 def test_an_interrupted_run_leaves_nothing_half_written(tmp_path, corpus):
     command = ["pretrain", corpus, "--out", tmp_path / "base", "--base", "none", "--hidden", "32", "--epochs", "5000"]
     process = subprocess.Popen(
@@ -481,6 +524,7 @@ def test_only_a_pretrained_base_is_replaced(tmp_path, corpus):
         ({"epochs": 0}, "--epochs is 0; expected a whole number from 1 to"),
         ({"minutes": -1.0}, "--minutes is -1.0; expected a number from"),
         ({"mask_share": 1.0}, "--mask-share is 1.0; expected"),
+        ({"text_column": ""}, "--text-column is ''; expected a name"),
     ],
 )
 def test_a_setting_out_of_range_is_named(settings, told):

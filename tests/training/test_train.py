@@ -576,13 +576,20 @@ def test_a_teacher_of_several_labels_a_row_is_none_for_one(tmp_path, tiny_base, 
         pipeline.train(config, sentences, out=tmp_path / "out")
 
 
-def test_another_teacher_is_noticed_when_a_run_goes_on(tmp_path, tiny_base, sentences):
+def test_another_teacher_or_base_is_noticed_when_a_run_goes_on(tmp_path, tiny_base, sentences):
     rows = read_rows(sentences)
-    config = TrainConfig(base=str(tiny_base), soft_labels=0.0, **TINY | {"epochs": 1})
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = TrainConfig(base=str(base), soft_labels=0.0, **TINY | {"epochs": 1})
     said = np.full((len(rows), 3), 1 / 3, dtype=np.float32)
     fine_tune(config, rows, [], tmp_path / "run", teacher=said)
     with pytest.raises(DataError, match="the teacher answers differ"):
         fine_tune(config, rows, [], tmp_path / "run", teacher=said[:, ::-1] * [0.5, 1, 1.5], resume=True)
+    tokenizer = json.loads((base / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["normalizer"]["lowercase"] = not tokenizer["normalizer"]["lowercase"]
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    with pytest.raises(DataError, match="the files of the base model differ"):
+        fine_tune(config, rows, [], tmp_path / "run", teacher=said, resume=True)
 
 
 @pytest.mark.parametrize(

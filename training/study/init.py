@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InputError
+from training.base import content_of
 from training.copies import fold
 from training.data import check_known, check_trainable, fingerprint, label_names, read_rows, split
 from training.settings import TrainConfig
@@ -31,7 +32,6 @@ from training.study.plan import (
 )
 from training.study.run import Run, clock
 from training.study.starts import fit_frozen, fit_one, nested
-from training.study.subject import weights_of
 from training.wording import counted, joined
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def study(
         "train_rows": fingerprint(rows),
         "test_rows": fingerprint(judged),
         "base": base,
-        "weights": weights_of(base),
+        "weights": content_of(base),
         "seeds": numbers,
         "max_tokens": max_tokens,
         "epochs": epochs,

@@ -15,7 +15,7 @@ import numpy as np
 
 from inference import artifact
 from inference.errors import InputError
-from training.base import load_config, longest_input
+from training.base import content_of, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.corpus import read_corpus
 from training.data import Row, check_known, check_trainable, fingerprint, label_names, read_rows
@@ -27,7 +27,6 @@ from training.study.mask_page import AFTER, BEFORE, report
 from training.study.plan import BATCH, Plan, pace, run_cost, spread
 from training.study.run import Run, clock
 from training.study.starts import fit_one, nested
-from training.study.subject import weights_of
 from training.study.words import FIRST, STOP, Words
 from training.wording import counted
 
@@ -106,7 +105,7 @@ def study(
     settings = {
         "model": model,
         "against": against,
-        "weights": {name: weights_of(source) for name, source in names.items()},
+        "weights": {name: content_of(source) for name, source in names.items()},
         "corpus": {"file": corpus.name, **fingerprint([Row(text, ()) for text in texts])},
         "guesses": list(guesses),
         "labelled": fingerprint(rows) | {"file": labelled.name} if labelled else None,

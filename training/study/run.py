@@ -103,7 +103,9 @@ class Run:
 
     def keep(self, key: str, value: Any) -> None:
         """Keep what was measured elsewhere under a name, as `measure` does."""
-        line = json.dumps({"key": key, "elapsed": round(self.elapsed, 3), "value": value}, ensure_ascii=False)
+        line = json.dumps(
+            {"key": key, "elapsed": round(self.elapsed, 3), "value": value}, ensure_ascii=False, allow_nan=False
+        )
         with (self.work / MEASURED).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         self.known[key] = json.loads(line)["value"]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference import artifact
 from inference.errors import ArtifactError, InputError
-from training.base import family, fetch, load_config, locate
+from training.base import content_of, family, fetch, load_config
 from training.record import read_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-WEIGHTS = ("*.safetensors", "*.bin")  # whole or in shards
 PRETRAINED, TUNED, RANDOM = "pretrained", "fine-tuned", "random"  # what the weights that are compared are called
 
 
@@ -65,15 +63,8 @@ class Subject:
         return str(self.run["config"].get("init", "pretrained")) if self.run else "pretrained"
 
     def fingerprint(self) -> dict[str, str | None]:
-        """Return what tells these weights from any others."""
-        return {"base": weights_of(self.base), "checkpoint": weights_of(self.checkpoint) if self.checkpoint else None}
-
-
-def weights_of(source: str) -> str | None:
-    """Return what tells the weights of a model from any others; None where they are not in a folder here."""
-    folder = Path(locate(source))
-    files = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern)) if folder.is_dir() else []
-    return hashlib.sha256("".join(map(artifact.sha256, files)).encode()).hexdigest()[:16] if files else None
+        """Return what tells these models from any others."""
+        return {"base": content_of(self.base), "checkpoint": content_of(self.checkpoint) if self.checkpoint else None}
 
 
 def load_encoder(source: str, *, layers: int | None = None) -> Any:

@@ -337,6 +337,8 @@ def test_what_cannot_be_studied_is_said_before_anything_is_measured(
         ((rows_file, "--base", tiny_base, "--out", tmp_path / "mine"), "holds something that is not a study"),
         ((rows_file, "--base", tiny_base, "--minutes", "0"), "--minutes is 0; expected a number above 0"),
         ((rows_file, "--base", tiny_base, "--seeds", "0"), "--seeds is 0"),
+        ((rows_file, "--base", tiny_base, "--seed", 2**32 - 2), f"--seed is {2**32 - 2}; expected a whole number from"),
+        ((rows_file, "--base", tiny_base, "--max-tokens", "-5"), "--max-tokens is -5; expected a whole number from 4"),
         ((tmp_path / "none.csv",), "No such file"),
     ]:
         assert main(["study", "init", *map(str, arguments)]) == 2
