@@ -46,7 +46,12 @@ def run(options: argparse.Namespace) -> int:
     if options.rest:
         print(f"{options.rest}: the other {len(drawn.rest)} rows")
     if drawn.copies:
-        print(f"{drawn.copies} rows that repeat a drawn one are left out")
+        said = (
+            "1 row that repeats a drawn one is"
+            if drawn.copies == 1
+            else f"{drawn.copies} rows that repeat a drawn one are"
+        )
+        print(f"{said} left out")
     for label in drawn.short:
         print(f"{label!r} has fewer than {options.rows_per_label} different texts: all {counts[label]} were drawn")
     return 0

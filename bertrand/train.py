@@ -127,7 +127,7 @@ def announce(manifest: Manifest, out: Path) -> None:
     for name, figures in manifest.metrics.items():
         print(
             f"{name}: accuracy {figures['accuracy']:.4f}, macro-F1 {figures['macro_f1']:.4f}, "
-            f"calibration error {figures['ece']:.4f} over {figures['rows']} rows",
+            f"calibration error {figures['ece']:.4f} over {figures['rows']} row{'s' * (figures['rows'] != 1)}",
             file=sys.stderr,
         )
     print(

@@ -311,7 +311,7 @@ def heat_map(labels: Sequence[str], order: Sequence[int], cells: Sequence[Cell])
         order: Places in `labels`, in the order to draw them.
         cells: Those that have rows.
     """
-    size = min(44, max(12, 480 // len(labels)))
+    size = min(44, max(11, 480 // len(labels)))
     names = [shortened(label, LONGEST_NAME) for label in labels]
     margin = 16 + round(max(text_width(name, 10.5) for name in names))
     side = size * len(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import statistics
 import unicodedata
@@ -15,7 +16,7 @@ import numpy as np
 from inference import treebank
 from training import label_noise
 from training.copies import fold, fold_case
-from training.data import LABEL_SEPARATOR, Row, Table, broken_cells, label_names, split
+from training.data import FEW, LABEL_SEPARATOR, Row, Table, broken_cells, label_names, split
 from training.folds import deal
 from training.probe import FOLDS
 
@@ -30,9 +31,17 @@ SHOWN = 5  # examples of a finding
 FEW_ROWS = 5  # of a label, with fewer of which neither learning nor measuring it says much
 IMBALANCE = 20.0  # rows of the most frequent label over those of the rarest
 SMALLEST_FILE = 20  # rows from which labels can look like ids
+SOME_TEXTS = 1000  # of one label each, among which there may be none that can be spared
 SPLIT_ROWS, SPLIT_SHARE = 3, 0.01  # from which on a file is one of the Penn Treebank's kind
 EXCERPT = 80  # characters of a text that is shown
 
+MISSING = frozenset(("nan", "null", "n/a", "#n/a", "<na>", "nat"))  # as tables are written, case folded
+
+_HTML = re.compile(
+    r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[a-zA-Z]\w{1,30});"
+    r"|</?(?:a|b|br|div|em|h[1-6]|i|img|li|ol|p|span|strong|table|td|tr|ul)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
 _LIST = re.compile(r"\[.*\]")
 _SIGNS = re.compile(r"[|,;]")
 _CLOSING = frozenset("«»‹›“”„‘’‚…™–—·\xa0")  # signs that may follow the last letter of a word
@@ -135,7 +144,7 @@ def check(
         _unknown_labels(table, against) if against else (),
         _label_variants(table, against, spelling),
         _contradictions(groups, spelling),
-        _leakage(groups, table, against, "accuracy on them is memory, not skill") if against else (),
+        _leakage(groups, table, against, "accuracy there is memory, not skill") if against else (),
         _leakage(groups, table, dev, "the epoch and the temperature are chosen by memory, not skill") if dev else (),
         _leakage(_by_text(dev), dev, against, "what is measured on them has been chosen on them")
         if dev and against
@@ -146,6 +155,8 @@ def check(
         _imbalance(table),
         _too_long(table, tokens, max_tokens),
         _encoding(table),
+        _html(table),
+        _missing(table),
         _treebank(table),
         _copies(groups, spelling),
     )
@@ -243,10 +254,12 @@ def _texts_alone(groups: Groups, table: Table, share: float, seed: int) -> Itera
     """Find what leaves no text to choose by: `training.pipeline` refuses it unless a --dev is named."""
     if len(table.counts) < 2:
         return
-    if all(len(row.labels) == 1 for _, row in table.rows):
-        if len(table.counts) >= len(groups):
-            message = "every label has one text only: none is left to choose by, so that training needs a --dev"
-            yield Finding("text_alone", "error", len(groups), message)
+    one_each = all(len(row.labels) == 1 for _, row in table.rows)
+    if one_each and len(table.counts) >= len(groups):
+        message = "every label has one text only: none is left to choose by, so that training needs a --dev"
+        yield Finding("text_alone", "error", len(groups), message)
+    elif one_each and (len(table.rows) < FEW * len(table.counts) or len(groups) > SOME_TEXTS):
+        return  # of few examples none is spared, and among many texts there is always one
     elif not split([row for _, row in table.rows], share=share, seed=seed)[1]:
         message = "no text can be spared that others share all labels with: training needs a --dev to choose by"
         yield Finding("text_alone", "error", len(groups), message)
@@ -409,6 +422,32 @@ def _encoding(table: Table) -> Iterator[Finding]:
             "anew"
         )
         yield Finding("encoding", "warning", len(odd), message, _some(odd))
+
+
+def _html(table: Table) -> Iterator[Finding]:
+    odd = [f"{place}: {found} in {_excerpt(row.text)}" for place, row in table.rows if (found := _first_html(row.text))]
+    odd += [f"label {label!r}" for label in table.counts if _first_html(label)]
+    if odd:
+        message = (
+            f"{_rows(len(odd))} with HTML in text or label, such as &amp; or <br>, which is learnt as it is: "
+            "take it out, unless those who ask will write it too"
+        )
+        yield Finding("html", "note", len(odd), message, _some(odd))
+
+
+def _first_html(text: str) -> str | None:
+    """Return the first tag, or name of a character, of a text, as HTML has them."""
+    return next((found for found in _HTML.findall(text) if found[0] == "<" or html.unescape(found) != found), None)
+
+
+def _missing(table: Table) -> Iterator[Finding]:
+    counts = table.counts
+    if odd := [label for label in counts if label.casefold() in MISSING or label == "None"]:
+        message = (
+            f"{_labels(len(odd))} that read as programs write a value that is missing: they are learnt as any other; "
+            "take these rows out if they have none"
+        )
+        yield Finding("label_missing", "note", len(odd), message, _counted(odd, counts))
 
 
 def _treebank(table: Table) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from functools import cache
@@ -40,7 +41,13 @@ def fold(text: str) -> str:
 
 
 def fold_case(text: str) -> str:
-    """Return a text without case, without characters that have no width, and each other one in its usual form."""
+    """
+    Return a text without case, without characters that have no width, and each other one in its usual form.
+
+    A character that is written as in HTML, such as &amp;, is the one it stands for.
+    """
+    if "&" in text:
+        text = html.unescape(text)
     if not text.isascii():
         text = "".join(
             character

@@ -315,7 +315,8 @@ def _labels(place: str, column: str, value: Any, multi_label: bool) -> tuple[str
     value = _number_as_text(value)
     if not isinstance(value, str):
         several = "; rows of several labels need a model of `bertrand train --multi-label`"
-        hint = several if isinstance(value, list) else ""
+        written = '; write it as a text, such as "true"'
+        hint = several if isinstance(value, list) else written if isinstance(value, bool) else ""
         raise DataError(f"{place}: {column!r} is {kind(value)}; expected one label{hint}")
     _check_unicode(place, column, value)
     if not _is_visible(value):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 CROSSED = "cross-validation"  # rows that other models were asked about
 WAYS = {  # of learning from few examples, as `training.few` names them
     "frozen": "the classifier fitted, nothing else learns",
-    "frozen-named": "the same, names of labels as texts too",
+    "frozen-named": "the classifier fitted, nothing else learns; names of labels as texts too",
     "tuned": "fine-tuned from the fitted classifier",
-    "tuned-named": "the same, names of labels as texts too",
+    "tuned-named": "fine-tuned from the fitted classifier; names of labels as texts too",
 }
 
 
@@ -110,6 +110,27 @@ class Facts:
             parts.append(f"and all {self.final['rows']:,.0f} to learn from in the end")
         tested = f"; {counted(len(self.measured['test'].rows), 'row')} to test" if "test" in self.measured else ""
         return f"{', '.join(parts)}{tested}."
+
+    @property
+    def objective(self) -> str:
+        """What training minimised, beside what the development loss is, where there is one."""
+        assert self.run is not None  # noqa: S101  how it was trained is in its record alone
+        config = self.run["config"]
+        what = [
+            "the loss with neurons dropped",
+            "labels softened by what the other rows say" if config.get("soft_labels") else "",
+            "what the model said an epoch before as a part of each label" if config.get("self_distillation") else "",
+            "two passes over a sentence that are to agree" if config.get("consistency") else "",
+            "the answers of a teacher to follow" if config.get("teacher") else "",
+            "rare labels that weigh more" if config.get("class_weights") == "balanced" else "",
+        ]
+        parts = joined(list(filter(None, what)))
+        told = f"The training objective is the mean over an epoch of what is minimised: {parts}."
+        if any("dev_loss" in epoch for epoch in self.run["history"]):
+            told += " The development loss is the cross-entropy of the labels alone; either may be the higher one."
+            if self.several:
+                told += " Scores are at the thresholds that suit the development rows of that epoch best."
+        return told
 
     @property
     def sizes(self) -> str:

@@ -16,6 +16,14 @@ from training.wording import kind, listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+# The longer ones first: that of UTF-32 begins as that of UTF-16.
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
 
 def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> None:
     for name in needed:
@@ -32,10 +40,10 @@ def _need_columns(path: Path, found: Sequence[str], needed: Sequence[str]) -> No
 def read_text(path: Path) -> str:
     """Return the content of a UTF-8 file; DataError names the line of the first byte that is none."""
     content = path.read_bytes()
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if found := _wide_encoding(content):
         raise DataError(
-            f"{path}: begins as UTF-16 does; expected a UTF-8 file, convert it with "
-            f"`iconv -f UTF-16 -t UTF-8 {path.name}`"
+            f"{path}: begins as {found} does; expected a UTF-8 file, convert it with "
+            f"`iconv -f {found} -t UTF-8 {path.name}`"
         )
     try:
         text = content.decode("utf-8-sig")
@@ -48,14 +56,31 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _check_delimiter(path: Path, header: Sequence[str], delimiter: str) -> None:
-    """Refuse a header of one cell that is divided by something else."""
-    found = next((sign for sign in ";\t,|" if len(header) == 1 and sign != delimiter and sign in header[0]), None)
-    if found:
-        raise DataError(
-            f"{path}: the header is one cell, {header[0][:80]!r}, which seems to be divided by {found!r}; expected "
-            f"{delimiter!r} in a file that ends in {path.suffix} (a file divided by tabs ends in .tsv)"
-        )
+def _wide_encoding(content: bytes) -> str | None:
+    """Return the encoding of more than a byte a character that a file begins as, with a mark of it or without."""
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return name
+    for width, name in ((4, "UTF-32"), (2, "UTF-16")):
+        zeros = [content[i : i + width].count(0) == width - 1 for i in range(0, 4 * width, width)]
+        if len(content) >= 4 * width and all(zeros):  # four letters of the Latin alphabet
+            return f"{name}{'BE' if content[0] == 0 else 'LE'}"
+    return None
+
+
+def _check_delimiter(path: Path, header: Sequence[str], delimiter: str, needed: Sequence[str]) -> None:
+    """Refuse a header that another sign divides: it is one cell, or has the columns that are needed in another one."""
+    if set(needed) <= set(header):
+        return
+    line = delimiter.join(header)
+    for sign in ";\t,|":
+        cells = {cell.strip() for cell in line.split(sign)}
+        if sign != delimiter and sign in line and (len(header) == 1 or cells.issuperset(needed)):
+            state = "is one cell" if len(header) == 1 else "lacks a column that is needed"
+            raise DataError(
+                f"{path}: the header {state}, {line[:80]!r}, which seems to be divided by {sign!r}; expected "
+                f"{delimiter!r} in a file that ends in {path.suffix} (a file divided by tabs ends in .tsv)"
+            )
 
 
 def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple[str, dict[str, Any]]]]:
@@ -69,9 +94,11 @@ def _delimited(delimiter: str) -> Callable[[Path, Sequence[str]], Iterator[tuple
                 line, following = following, reader.line_num + 1
                 if not cells or (len(cells) == 1 and not cells[0].strip() and (header is None or len(header) > 1)):
                     continue
+                if header is None and delimiter.join(cells).strip() == f"sep={delimiter}":
+                    continue  # which Excel writes and reads
                 if header is None:
                     header = [cell.strip() for cell in cells]
-                    _check_delimiter(path, header, delimiter)
+                    _check_delimiter(path, header, delimiter, needed)
                     _need_columns(path, header, needed)
                     continue
                 if len(cells) != len(header):

@@ -52,11 +52,23 @@ def page(
         best=best,
         counts=counts,
         curves=_curves(facts),
+        epoch_figures=_epoch_figures(run["history"]) if run else {},
         confused=_confused(best) if best else None,
         calibrated=_calibrated(manifest, best) if best else None,
         given=best.decided.sum(axis=0).tolist() if best else [],
         charts=charts,
     )
+
+
+def _epoch_figures(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Return the figures that any epoch has, and the titles of their columns."""
+    titles = {
+        "loss": "Training objective",
+        "dev_loss": "Development loss",
+        "dev_accuracy": "Accuracy",
+        "dev_macro_f1": "Macro-F1",
+    }
+    return {name: title for name, title in titles.items() if any(name in epoch for epoch in history)}
 
 
 def _curves(facts: Facts) -> list[Figure | Markup]:

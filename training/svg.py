@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 400, 250  # units of a chart, which are pixels where there is room for them
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # margins
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40  # margins; the left one at least
+TICK_SIZE = 12.0  # of the letters, as the page's style has it
 LETTER, CAPITAL, WIDE_LETTER = 0.59, 0.75, 1.0  # widths of most letters, as a part of their size
 
 
@@ -90,8 +91,9 @@ def _key(style: str, *, y: float, view: str = "") -> Markup:
 def axes(
     x_ticks: Sequence[float], y_ticks: Sequence[float], *, x_scale: Callable[[float], float] = float
 ) -> tuple[Axis, Axis]:
-    """Return the two axes of a chart."""
-    return Axis(x_ticks, LEFT, WIDTH - RIGHT, x_scale), Axis(y_ticks, HEIGHT - BOTTOM, TOP)
+    """Return the two axes of a chart; what stands at the ticks of the upright one has room beside the axis's name."""
+    left = max(LEFT, 24 + max(text_width(f"{value:g}", TICK_SIZE) for value in y_ticks))
+    return Axis(x_ticks, left, WIDTH - RIGHT, x_scale), Axis(y_ticks, HEIGHT - BOTTOM, TOP)
 
 
 def frame(across: Axis, up: Axis, x_name: str, y_name: str) -> Markup:
@@ -100,8 +102,8 @@ def frame(across: Axis, up: Axis, x_name: str, y_name: str) -> Markup:
     parts = []
     for value in up.ticks:
         parts += [
-            element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=up(value), y2=up(value)),
-            element("text", f"{value:g}", x=LEFT - 6, y=up(value) + 4, text_anchor="end"),
+            element("line", class_="grid", x1=across.start, x2=across.end, y1=up(value), y2=up(value)),
+            element("text", f"{value:g}", x=across.start - 6, y=up(value) + 4, text_anchor="end"),
         ]
     for value in across.ticks:
         parts += [
@@ -109,7 +111,7 @@ def frame(across: Axis, up: Axis, x_name: str, y_name: str) -> Markup:
             element("text", f"{value:g}", x=across(value), y=floor + 17, text_anchor="middle"),
         ]
     parts += [
-        element("text", x_name, x=(LEFT + WIDTH - RIGHT) / 2, y=HEIGHT - 5, text_anchor="middle"),
+        element("text", x_name, x=(across.start + across.end) / 2, y=HEIGHT - 5, text_anchor="middle"),
         element("text", y_name, transform=f"translate(11 {short(middle)}) rotate(-90)", text_anchor="middle"),
     ]
     return Markup("").join(parts)

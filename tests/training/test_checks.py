@@ -6,11 +6,12 @@ import json
 import pytest
 
 from tests.support import run_command, write_csv
-from training import finished
+from training import finished, pipeline
 from training.checks import Table, check, clean, spellings
 from training.copies import fold
 from training.data import Row, read_rows
 from training.errors import DataError
+from training.settings import TrainConfig
 
 WORDS = "order card refund parcel login payment voucher account invoice transfer".split()
 
@@ -57,6 +58,8 @@ def test_nothing_is_found_in_good_rows(tmp_path):
         ([(f"new {i}", "a\u200b") for i in range(6)], "label_variant", 2),
         ([("", "a"), ("no label", "")], "bad_row", 2),
         ([("it does n't", "a"), ("-LRB- so there", "b"), ("a `` b ''", "a")], "treebank", 3),
+        ([("fish &amp; chips", "a"), ("so<br />what", "b"), ("it&#39;s late", "b"), ("AT&T; a<b>c", "a")], "html", 4),
+        ([(f"new {i}", "nan") for i in range(5)] + [(f"newer {i}", "None") for i in range(5)], "label_missing", 2),
         ([(f"more {i}", "a") for i in range(600)], "imbalance", 1),
         ([(f"row {i}", f"id-{i}") for i in range(70)], "label_id", 70),
     ],
@@ -238,6 +241,7 @@ def test_labels_that_only_the_other_file_spells_differently_are_variants(tmp_pat
     [
         ("card_arrival", "Card Arrival", True),
         ("card-arrival", "card_arrival", True),
+        ("R&D", "R&amp;D", True),
         ("A", "A-", False),
         ("1-0", "10", False),
         ("-1", "1", False),
@@ -271,6 +275,8 @@ def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other
         ("(: good", "): good", False),
         ("-_- again", "again", False),
         ("me too :,)", "me too!", False),
+        ("I don&#39;t know", "i don't know", True),
+        ("5 &lt; 6", "5 &gt; 6", False),
         ("see http://a.b/c", "see http a b c", True),
         ("日本語。", "日本語", True),
         ("I paid 10", "I paid 100", False),
@@ -290,6 +296,15 @@ def test_only_what_is_the_same_word_is_a_variant_of_a_label(tmp_path, one, other
 )
 def test_copies_differ_in_case_and_punctuation_alone(one, other, same):
     assert (fold(one) == fold(other)) == same
+
+
+def test_a_file_that_no_row_can_be_spared_of_is_told(tmp_path):
+    """One text has both labels, and the only rows of the one."""
+    torn = [("one text", "a")] + [("one text", "b")] * 31 + [("another text", "a")] * 16 + [("a third one", "a")] * 16
+
+    assert found(tmp_path, torn)["text_alone"].level == "error"
+    with pytest.raises(DataError, match="no row can be spared to choose the epoch by"):
+        pipeline.train(TrainConfig(), tmp_path / "data.csv", out=tmp_path / "model")
 
 
 def test_clean_keeps_what_is_worth_learning_from(tmp_path):

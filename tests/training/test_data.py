@@ -68,6 +68,16 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
             ["no column 'text', found 'Text'", "name yours, as 'Text', with --text-column"],
         ),
         ("x.csv", "text,label\nhi,a\n".encode("utf-16"), ["UTF-16", "iconv -f UTF-16"]),
+        ("x.csv", "text,label\nhi,a\n".encode("utf-16-be"), ["begins as UTF-16BE does", "iconv -f UTF-16BE"]),
+        ("x.csv", "text,label\nhi,a\n".encode("utf-32"), ["begins as UTF-32 does", "iconv -f UTF-32"]),
+        ("x.csv", "text,label\nhi,a\n".encode("utf-32-le"), ["iconv -f UTF-32LE"]),
+        ("x.csv", b"text;label;price, EUR\nhi;a;3,5\n", ["divided by ';'", "expected ','"]),
+        ("x.csv", b"sep=;\ntext;label\nhi;a\n", ["divided by ';'", "expected ','"]),
+        (
+            "x.jsonl",
+            b'{"text": "hi", "label": true}\n',
+            ["line 1", "bool 'True'", "write it as a text"],
+        ),
         ("x.jsonl", b'{"text": ' + b"[" * 100_000 + b"\n", ["line 1", "not valid JSON"]),
         ("x.csv", b"text,label\n", ["no rows"]),
         ("x.csv", b"", ["no rows"]),
@@ -106,6 +116,13 @@ def test_a_text_of_a_parquet_file_that_is_no_utf_8_is_told_with_its_row(tmp_path
 
     with pytest.raises(DataError, match=r"x\.parquet, row 2: byte 0xE9 is not UTF-8"):
         read_rows(tmp_path / "x.parquet")
+
+
+def test_the_line_in_which_excel_names_the_delimiter_is_no_header(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("sep=,\ntext,label\nhi,a\n")
+
+    assert list(read_placed(path)) == [(f"{path}, line 3", Row("hi", ("a",)))]
 
 
 def test_blank_lines_anywhere_are_no_rows(tmp_path):

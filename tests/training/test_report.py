@@ -394,6 +394,19 @@ def test_it_is_told_why_it_is_this_epoch(more, told):
     assert told in report.page(manifest(MANY), {}, GATES, RUN | more)
 
 
+def test_it_is_told_what_was_minimised():
+    def page(history, **config):
+        return report.page(manifest(MANY), {}, GATES, RUN | {"config": RUN["config"] | config, "history": history})
+
+    recipe = page(RUN["history"], consistency=1.0, soft_labels=0.3, self_distillation=0.5)
+    assert "softened by what the other rows say, what the model said an epoch before" in recipe
+    assert "two passes over a sentence that are to agree. The development loss is" in recipe
+    plain = page([{"epoch": 3.0, "loss": 0.5}], consistency=0.0, soft_labels=0.0, self_distillation=0.0)
+    assert "what is minimised: the loss with neurons dropped.</p>" in plain
+    assert "development loss" not in plain.lower()
+    assert plain.count('<th scope="col">Training objective</th></tr>') == 1
+
+
 @pytest.mark.parametrize("write", [report.page, card])
 def test_figures_of_cross_validation_are_those_of_other_models(write):
     run = RUN | {"dev_rows": {"count": 50}, "crossed": {"folds": 3, "rows": 300}}
@@ -411,8 +424,9 @@ def test_figures_of_cross_validation_are_those_of_other_models(write):
 
 @pytest.mark.parametrize("write", [report.page, card])
 def test_it_is_told_that_cross_validation_chose_how_few_examples_were_learnt(write):
-    ways = {name: {"accuracy": score, "macro_f1": score} for name, score in [("frozen", 0.7512), ("tuned", 0.8125)]}
-    crossed = {"folds": 3, "rows": 300, "ways": ways, "chosen": "tuned", "names": 0}
+    scores = {"frozen": 0.6512, "frozen-named": 0.7512, "tuned-named": 0.8125}
+    ways = {name: {"accuracy": score, "macro_f1": score} for name, score in scores.items()}
+    crossed = {"folds": 3, "rows": 300, "ways": ways, "chosen": "tuned-named", "names": 0}
 
     text = write(
         manifest(MANY),
@@ -421,11 +435,13 @@ def test_it_is_told_that_cross_validation_chose_how_few_examples_were_learnt(wri
         RUN | {"dev_rows": {"count": 0}, "cross_validation": crossed},
     )
 
-    assert "chose how to learn (the best of 2 ways) and the calibration, so their figures flatter." in text
+    assert "chose how to learn (the best of 3 ways) and the calibration, so their figures flatter." in text
     assert ", 0 rows to" not in text
     if write is report.page:
-        assert re.search(r"fine-tuned from the fitted classifier \(taken\)</th><td>0.8125</td>", text)
-        assert re.search(r"nothing else learns</th><td>0.7512</td>", text)
+        named = "; names of labels as texts too"
+        assert f"fine-tuned from the fitted classifier{named} (taken)</th><td>0.8125</td>" in text
+        assert f"nothing else learns{named}</th><td>0.7512</td>" in text
+        assert "nothing else learns</th><td>0.6512</td>" in text
 
 
 @pytest.mark.parametrize("write", [report.page, card])
@@ -563,6 +579,25 @@ def test_no_name_or_text_is_wide_enough_to_scroll_the_page(tmp_path, width):
     with opened(path, viewport={"width": width, "height": 800}) as tab:
         tab.locator("#matrix rect").nth(1).click()
         assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_scores_that_are_close_leave_the_name_of_their_axis_alone(tmp_path):
+    path = tmp_path / "report.html"
+    close = [{"epoch": float(i), "loss": 1.0, "dev_accuracy": 0.8731 + i / 1e4} for i in (1, 2)]
+    path.write_text(report.page(manifest(MANY), {}, GATES, RUN | {"history": close, "chosen_epoch": 1.0}), "utf-8")
+
+    with opened(path, viewport={"width": 1280, "height": 800}) as tab:
+        chart = tab.locator("figure", has_text="Scores")
+        name = chart.get_by_text("score", exact=True).bounding_box()
+        ticks = [box for text in chart.locator("text[text-anchor=end]").all() if (box := text.bounding_box())]
+        assert len(ticks) > 2
+        assert min(box["x"] for box in ticks) > name["x"] + name["width"]
+
+
+def test_a_matrix_of_77_labels_fits_where_it_is_drawn(page_file):
+    with opened(page_file, viewport={"width": 1280, "height": 800}) as tab:
+        region = tab.get_by_role("region", name="Confusion matrix", exact=True)
+        assert region.evaluate("(region) => region.scrollWidth <= region.clientWidth")
 
 
 @pytest.mark.parametrize("labels", [[f"ACCOUNT_{letter}_WITHDRAWAL_MMWW" for letter in "ABCDEF"], list("wMiI@")])
