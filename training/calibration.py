@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
 
 from inference.classifier import sigmoid, softmax
 
@@ -121,14 +120,18 @@ def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.bool_], *, mu
         return 1.0
     scores = logits.astype(np.float64)
     goals = np.where(truth, 1 - 1 / (truth.sum() + 2), 1 / ((~truth).sum() + 2))  # of decisions of their own
+    if not multi_label:  # a decision too: for the true label, or for any other
+        others = np.where(truth, -np.inf, scores)
+        best_other = others.max(axis=1, keepdims=True)
+        below, lead = others - best_other, scores[truth] - best_other[:, 0]
 
     def surprise(log_temperature: float) -> float:
-        scaled = scores / np.exp(log_temperature)
+        temperature = np.exp(log_temperature)
         beforehand = np.log1p((log_temperature / USUAL_DEVIATION) ** 2)
         if multi_label:
+            scaled = scores / temperature
             return float((np.logaddexp(0.0, scaled) - goals * scaled).sum() + beforehand)
-        # A decision too: for the true label, or for any other.
-        margin = scaled[truth] - logsumexp(np.where(truth, -np.inf, scaled), axis=1)
+        margin = lead / temperature - np.log(np.exp(below / temperature).sum(axis=1))
         return float((np.logaddexp(0.0, margin) - goals[truth] * margin).sum() + beforehand)
 
     # There may be two valleys, where the rows contradict what was likely beforehand: the deeper one is found first.
