@@ -18,22 +18,39 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--against", type=Path, metavar="TEST", help="rows to measure on, which DATA must not hold")
-    parser.add_argument("--clean", type=Path, metavar="FILE", help="write the rows worth learning from (.csv, .jsonl)")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="TEST",
+        help="rows to measure on: texts that both have are told, and labels that one lacks",
+    )
+    parser.add_argument(
+        "--clean",
+        type=Path,
+        metavar="FILE",
+        help="write DATA without copies, contradictions and texts of TEST (.csv, .jsonl)",
+    )
     parser.add_argument(
         "--label-noise",
         action="store_true",
         help="look for wrong labels in DATA too; the base model reads every text: some minutes for 10,000 rows",
     )
     add_columns(parser)
-    parser.add_argument("--multi-label", action="store_true", help="a sentence may have several labels, joined by |")
+    parser.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="a sentence may have any number of labels, joined by | or as a JSON list",
+    )
     parser.add_argument(
         "--base",
         default=DEFAULT_BASE,
-        help="whose tokens are counted, and whose vectors --label-noise takes (default: %(default)s)",
+        help="base model whose tokens are counted, and whose vectors --label-noise takes (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-tokens", type=int, default=TrainConfig.max_tokens, help="what is read of a text (default: %(default)s)"
+        "--max-tokens",
+        type=int,
+        default=TrainConfig.max_tokens,
+        help="tell texts that are longer and would be cut (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bertrand.evaluate import told_answers, told_graph
-from bertrand.options import add_columns
+from bertrand.options import add_columns, add_precision
 
 if TYPE_CHECKING:
     import argparse
@@ -20,10 +20,17 @@ SHOWN = 8  # labels
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("a", type=Path, metavar="A", help="model folder, or a checkpoint such as models/x/checkpoint")
-    parser.add_argument("b", type=Path, metavar="B", help="the model to compare it with")
+    parser.add_argument(
+        "a",
+        type=Path,
+        metavar="A",
+        help="model folder, or a checkpoint such as models/x/checkpoint; it and B know all labels of DATA",
+    )
+    parser.add_argument(
+        "b", type=Path, metavar="B", help="the model to compare it with, of the same kind: one label a row, or several"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences that neither has learnt from")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of model folders")
+    add_precision(parser)
     add_columns(parser)
     parser.add_argument(
         "--examples", type=int, default=0, metavar="N", help="show up to N texts that A alone has right, and N of B"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_columns
+from bertrand.options import add_columns, add_precision
 
 if TYPE_CHECKING:
     import argparse
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model", type=Path, metavar="MODEL", help="model folder, or a checkpoint such as models/x/checkpoint"
     )
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph of a model folder")
+    add_precision(parser)
     add_columns(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 

@@ -37,6 +37,16 @@ def column(name: str) -> str:
     return name
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Declare which graph of a model folder answers."""
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "int8"),
+        help="graph of a model folder that answers; auto: the one that `bertrand serve` takes here (default: auto)",
+    )
+
+
 def add_max_tokens(parser: argparse.ArgumentParser) -> None:
     """Declare how much of a sentence a study reads."""
     parser.add_argument("--max-tokens", type=int, default=128, help="longer sentences are cut (default: %(default)s)")

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bertrand.options import add_precision
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="model folder")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="a sentence (default: every line of standard input)")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph to use")
+    add_precision(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a text, with all scores")
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bertrand.options import add_text_column
+from bertrand.options import add_precision, add_text_column
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_text_column(parser)
     parser.add_argument("--input-format", choices=formats, help="where the ending does not tell it")
     parser.add_argument("--output-format", choices=formats, help="where the ending does not tell it")
-    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "int8"), help="graph to use")
+    add_precision(parser)
     parser.add_argument(
         "--engine",
         default="local",

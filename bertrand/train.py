@@ -21,13 +21,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; a setting that is not given comes from --config, else from the defaults."""
     defaults = TrainConfig()
     parser.add_argument("data", type=Path, metavar="DATA", help="labelled sentences: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--out", type=Path, help="model folder to make (default: models/ and the name of DATA)")
-    parser.add_argument("--dev", type=Path, help="rows to choose the best epoch by (default: a share of DATA)")
-    parser.add_argument("--test", type=Path, help="rows to measure the finished model on")
-    parser.add_argument("--config", type=Path, help="TOML file of settings by their long names; options override it")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="model folder to make; one that is there is replaced (default: models/ and the name of DATA)",
+    )
+    parser.add_argument("--dev", type=Path, help="labelled rows to choose the best epoch by (default: a tenth of DATA)")
+    parser.add_argument("--test", type=Path, help="labelled rows to measure the finished model on")
+    parser.add_argument(
+        "--config", type=Path, help="TOML file of settings by their long names, as epochs = 3; options override it"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished run of the same --out")
     parser.add_argument(
-        "--search", type=int, metavar="N", help="try N settings, and take the best on the development rows"
+        "--search",
+        type=int,
+        metavar="N",
+        help="train N times with other settings, and keep what is best on the development rows",
     )
     parser.add_argument("--search-minutes", type=float, metavar="MINUTES", help="begin no further trial after these")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -36,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "base": "hub id, local folder, or minilm, which needs no download",
         "text_column": "column of the sentence",
         "label_column": "column of the label",
-        "epochs": "passes over the data at most; ends sooner where the development score falls",
-        "patience": "epochs whose development score is worse than the best, by more than chance, before stopping",
+        "epochs": "passes over the rows at most; with 100 development rows or more, --patience may end them sooner",
+        "patience": "stop after so many epochs that are worse than the best by more than one standard error",
         "learning_rate": "peak of the learning rate in the top layer",
         "head_learning_rate": "peak of the learning rate in the classifier",
         "layer_decay": "learning rate of each layer as a part of that of the layer above",
@@ -46,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "batch_size": "sentences a step",
         "max_tokens": "longer sentences are cut",
         "detokenize": "treebank: words split as in the Penn Treebank are read as people write them, do n't as don't",
-        "seed": "same seed, data and machine: same model",
+        "seed": "same seed, data, settings, machine and number of threads: same model",
         "dev_share": "share of DATA kept to choose the epoch by, where there is no --dev",
-        "folds": "models to train besides, each without another part of the rows, which calibrate; 0: none",
-        "final_epochs": "gentle passes over all rows in the end, those that chose the epoch too, but for a --dev",
+        "folds": "models of a cross-validation, which calibrates and says how good the model is; 0: none",
+        "final_epochs": "last passes over all rows, the development rows too, at half the learning rate",
         "pooling": "what the classifier reads: the mean of all tokens, or the first one's vector",
         "init": "what of the base is kept: all, the word embeddings only, or nothing",
         "layers": "lowest layers of the base that are kept",
@@ -57,22 +66,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "consistency": "weight of the distance between two passes over a sentence (R-Drop); 0: one pass, half the time",
         "soft_labels": "share of a label that follows what the other rows say of the sentence",
         "self_distillation": "share of a label that follows, in the end, what the model said an epoch before",
-        "freeze": "what does not learn",
-        "min_precision": "share of the answers that must be right: texts that are less sure get no label",
+        "freeze": "what stays as it was pretrained; encoder: only the classifier learns",
+        "min_precision": "share of the answers that must be right, of one label: texts that are less sure get none",
         "teacher": "model folder or checkpoint with the same labels, whose probabilities are learnt too",
-        "few_examples": "auto: with under 30 rows a label and no --dev, cross-validation chooses how to learn",
+        "few_examples": "auto: with under 30 rows a label on average and no --dev, cross-validation chooses how",
         "class_weights": "balanced: every label weighs the same, however rare",
     }
     unset = {
         "layers": (int, "all"),
         "consistency": (float, "1, with more than 20,000 rows 0"),
-        "soft_labels": (float, "0.3, with more than 20,000 rows or several labels a sentence 0"),
+        "soft_labels": (
+            float,
+            "0.3; 0 with more than 20,000 rows, several labels, a --teacher or another --init",
+        ),
         "self_distillation": (float, "0.5 where labels are soft, otherwise 0"),
         "teacher": (str, "none"),
         "freeze": (str, "embeddings, where they are pretrained"),
         "detokenize": (str, "treebank, where one in a hundred sentences is split so"),
         "epochs": (int, "chosen by the number of rows"),
-        "folds": (int, "3 with fewer than 100 development rows and no --dev, otherwise 0"),
+        "folds": (int, "3 for few examples and with fewer than 100 development rows, otherwise, or with a --dev, 0"),
         "final_epochs": (
             int,
             "chosen by the number of rows; with more than 5,000, several labels a sentence or a --dev 0",
@@ -90,7 +102,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{text} (default: {shown})",
         )
     settings.add_argument(
-        "--multi-label", action="store_true", default=None, help="a sentence may have several labels, joined by |"
+        "--multi-label",
+        action="store_true",
+        default=None,
+        help="a sentence may have any number of labels, joined by | or as a JSON list",
     )
 
 
