@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from bertrand import (
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 1 (a check failed) or 2 (bad usage or input)."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one core encodes 60,000 texts a second
+    _open_closed()
     options = _parse(list(sys.argv[1:] if arguments is None else arguments))
     signal.signal(signal.SIGTERM, _stop)  # so that what is half-done is cleared away, as with Ctrl-C
     before, sys.unraisablehook = sys.unraisablehook, _stop_still
@@ -73,6 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         sys.unraisablehook = before
     return code
+
+
+def _open_closed() -> None:
+    """
+    Open on nothing what the caller has closed of stdin, stdout and stderr.
+
+    Python has None in their place, and the next file that is opened would get their number: what libraries write to
+    stdout would be in it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  to the end of the process
 
 
 def _report(error: Exception, command: str) -> int:

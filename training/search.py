@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from inference.errors import InputError
-from training.record import RUN_FILE, note
+from training.record import RUN_FILE, note, write_record
 from training.settings import TrainConfig
 from training.train import fine_tune
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from training.data import Row
     from training.settings import Search
+
+SPENT = "search.json"  # in the folder of a search: how long it has taken
 
 
 def search(
@@ -68,6 +71,10 @@ def search(
         shutil.rmtree(work, ignore_errors=True)
     ended = len(list(work.glob(f"trial-*/best/{RUN_FILE}")))
     trials = max(wanted.trials, ended)
+    begun = min(trials, len(list(work.glob("trial-*"))))  # the one too that was interrupted
+    record = work / SPENT
+    spent = json.loads(record.read_bytes())["seconds"] if record.is_file() else 0.0  # before it was interrupted
+    started = time.monotonic()
     if trials > wanted.trials:
         print(f"--search is {wanted.trials}, but {ended} trials have ended: all of them count", file=sys.stderr)
     best: tuple[float, int] | None = None  # score and number of a trial
@@ -82,6 +89,7 @@ def search(
         run = json.loads((made / RUN_FILE).read_bytes())
         of_epoch = {epoch["epoch"]: epoch[f"dev_{settings.selection}"] for epoch in run["history"]}
         score = of_epoch[run["chosen_epoch"]]
+        write_record(work, {"seconds": spent + time.monotonic() - started}, name=SPENT)
         tried.append(chosen | {"score": score})
         if best is None:
             best = (score, trial.number)
@@ -92,13 +100,16 @@ def search(
             _forget(_folder(work, trial.number))
         return float(score)
 
+    def look(trials: int, seconds: float | None = None) -> None:
+        """Try so many settings, and begin none after so many seconds, which count from when the search was begun."""
+        if trials and (seconds is None or seconds > spent):
+            study.optimize(attempt, n_trials=trials, timeout=seconds and seconds - spent)
+
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
     asked = config.for_rows(len(train), len(dev))
     study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
-    if ended:
-        study.optimize(attempt, n_trials=ended)  # read anew, whatever the time
-    if trials > ended:
-        study.optimize(attempt, n_trials=trials - ended, timeout=wanted.minutes and wanted.minutes * 60)
+    look(begun)  # those that ended are read anew, whatever the time
+    look(trials - begun, wanted.minutes and wanted.minutes * 60)
     assert best is not None  # noqa: S101  one trial runs, however short the time
     score, number = best
     print(f"trial {number + 1} of {len(tried)} was best, {score:.4f}: {_told(tried[number])}", file=sys.stderr)

@@ -42,7 +42,7 @@ from training.objective import Objective
 from training.precision import has_bfloat16
 from training.processes import process_count
 from training.record import RUN_FILE, write_record
-from training.trainer import BESIDE, Epochs, LatestOfTheBest, Progress, Trainer, chosen_epoch, history
+from training.trainer import BESIDE, Arguments, Epochs, LatestOfTheBest, Progress, Trainer, chosen_epoch, history
 from training.unfinished import check_same
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def fine_tune(
         "base_model": {"sha256": content_of(config.base)},
         "train_rows": fingerprint(train),
         "dev_rows": fingerprint(dev),
+        "processes": process_count(),  # each has its own dropout, and its own part of a batch
     }
     if teacher is not None:
         run["teacher_answers"] = {"sha256": hashlib.sha256(teacher.tobytes()).hexdigest()}
@@ -181,7 +182,7 @@ def _trainer(
     tokenizer: Any,
     train: Sequence[Row],
     dev: Sequence[Row],
-    arguments: transformers.TrainingArguments,
+    arguments: Arguments,
     *,
     start: Path | None = None,
     soft: NDArray[np.float32] | None = None,
@@ -268,7 +269,6 @@ def _save(trainer: Any, tokenizer: Any, folder: Path, run: dict[str, Any]) -> No
         "chosen_epoch": chosen_epoch(trainer.state),
         "hub_id": hub_id(run["config"]["base"]),  # of the base, None for a folder: later a name may say neither
         "precision": "bfloat16" if has_bfloat16() else "float32",
-        "processes": trainer.args.world_size,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     write_record(folder, record)
@@ -280,7 +280,8 @@ def _open_work(work: Path, run: dict[str, Any], *, resume: bool) -> None:
     if resume and record.is_file():
         before = json.loads(record.read_bytes())
         differing = [f"the {name} differ" for key, name in COMPARED.items() if before.get(key) != run.get(key)]
-        check_same(work, before["config"], run["config"], differing=differing)
+        settings, today = (one["config"] | {"processes": one["processes"]} for one in (before, run))
+        check_same(work, settings, today, differing=differing)
         if (work / "best" / RUN_FILE).is_file():
             print("resuming after its end: this had been learnt", file=sys.stderr)
         else:
@@ -359,7 +360,7 @@ def _begin_head_anew(model: Any, new: set[str]) -> None:
             model._init_weights(module)  # as Transformers itself makes what a checkpoint lacks
 
 
-def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = True) -> transformers.TrainingArguments:
+def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = True) -> Arguments:
     processes = process_count()
     if config.batch_size % processes:
         raise InputError(
@@ -370,7 +371,7 @@ def _arguments(config: TrainConfig, work: Path, *, choose: bool, keep: bool = Tr
         loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
         if loopback:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
-    return transformers.TrainingArguments(
+    return Arguments(
         output_dir=str(work),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,

@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 BESIDE = {"labels", "teacher", "row"}  # what a batch has that the model does not read
 
 
+class Arguments(transformers.TrainingArguments):  # type: ignore[misc]
+    """What Transformers' trainer is told."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device to train on; of several processes the CPU has a number, by which torch.load finds none."""
+        found: torch.device = super().device
+        return torch.device("cpu") if found.type == "cpu" else found
+
+
 class Trainer(transformers.Trainer):  # type: ignore[misc]
     """Transformers' trainer with our loss."""
 

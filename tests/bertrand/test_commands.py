@@ -119,6 +119,17 @@ def test_a_reader_who_has_seen_enough_is_no_error(model_folder):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(("closed", "code"), [("<&-", 0), (">&-", 0), ("2>&-", 2)])
+def test_a_closed_stream_is_no_error(model_folder, closed, code):
+    """What a scheduler closes is not written to, and all else is as ever: a line for each text."""
+    text = {"<&-": "login", ">&-": "login", "2>&-": ""}[closed]
+    command = f"{sys.executable} -m bertrand predict {model_folder} '{text}' refund {closed}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, "unexpected" in done.stderr) == (code, False)
+    assert done.stdout.count("\n") == (0 if closed == ">&-" else 2)
+
+
 def test_evaluate_measures_graph_and_checkpoint_alike(model_folder, sentences):
     graph = ("evaluate", model_folder, sentences, "--precision", "fp32")
     checkpoint = ("evaluate", model_folder / "checkpoint", sentences, "--json")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from contextlib import nullcontext
@@ -12,6 +14,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import transformers
@@ -19,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from inference import Classifier, InputError
 from inference.classifier import softmax
-from tests.support import free_port, manifest_of, run_command, run_or_trace, write_csv
+from tests.support import ROOT, free_port, manifest_of, run_command, run_or_trace, until, write_csv
 from training import files, final, pipeline
 from training.base import load_config
 from training.checkpoint import Checkpoint
@@ -491,6 +494,10 @@ def test_the_search_takes_the_best_trial_and_resumes(tmp_path, tiny_base, senten
         patch.setattr(folder, "build", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.train(config, sentences, out=tmp_path / "out", search=wanted)
+        with pytest.raises(KeyboardInterrupt):  # its time was over when it was interrupted
+            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(5, minutes=1e-9), resume=True)
+    assert "trial 3 of 5" in (told := capsys.readouterr().err)
+    assert "trial 4 of 5" not in told
     work = tmp_path / ".out.training"
     weights = {path: path.stat().st_mtime_ns for path in work.glob("trial-*/best/model.safetensors")}
     assert len(weights) == 1  # of the best trial alone
@@ -664,29 +671,42 @@ def test_a_teacher_of_other_labels_is_refused(tmp_path, tiny_base, sentences, mo
 
 
 def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentences, model_folder):
-    """Each takes half of every batch; one of them writes and speaks."""
+    """Each takes half of every batch; one of them writes and speaks. Killed, both go on; one alone is refused."""
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--local-addr", "127.0.0.1"]
     options = ["--epochs", "12", "--learning-rate", "3e-3", "--batch-size", "8", "--max-tokens", "32"]
     options += ["--folds", "0"]
     out = tmp_path / "out"
     command = ["train", sentences, "--test", sentences, "--out", out, "--base", tiny_base, *options]
     log = tmp_path / "log"
-    returncode = run_or_trace(
-        [sys.executable, *launch, "--master-port", str(free_port()), "-m", "bertrand", *map(str, command)],
-        log,
-        # The launcher looks the machine's name up some twenty times, each for 10 s where no name server answers.
-        RES_OPTIONS="timeout:1 attempts:1",
-    )
-    told = log.read_text()
+
+    def together(*more):
+        return [sys.executable, *launch, "--master-port", str(free_port()), "-m", "bertrand", *map(str, command), *more]
+
+    # The launcher looks the machine's name up some twenty times, each for 10 s where no name server answers.
+    environment = {"RES_OPTIONS": "timeout:1 attempts:1"}
+    with log.open("w") as output:
+        killed = subprocess.Popen(together(), cwd=ROOT, env=os.environ | environment, stderr=output)
+    until(lambda: "epoch 2 of 12" in log.read_text(), 200)
+    for process in (first := psutil.Process(killed.pid), *first.children(recursive=True)):
+        process.kill()
+    killed.wait()
+    begun = log.read_text()
+    done = run_command(*command, "--resume")
+    assert done.returncode == 2
+    assert "processes was 2 and is 1" in done.stderr
+
+    returncode = run_or_trace(together("--resume"), log, **environment)
+    told = begun + log.read_text()
     assert returncode == 0, told
+    assert "resuming after checkpoint-" in told
     assert "newly initialized" not in told, "Transformers is quiet in all processes"
     assert told.count("epoch 1 of 12") == told.count("learning from all 96 rows in the end") == 1
     record = json.loads((out / "checkpoint" / "train.json").read_text())
     assert (record["processes"], record["final"]["rows"]) == (2, 96)
     chosen = next(epoch for epoch in record["history"] if epoch["epoch"] == record["chosen_epoch"])
     assert chosen["dev_accuracy"] == pytest.approx(manifest_of(out)["metrics"]["dev"]["accuracy"])
-    together, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
-    assert together == pytest.approx(alone, abs=0.05)
+    shared, alone = (manifest_of(folder)["metrics"]["test"]["accuracy"] for folder in (out, model_folder))
+    assert shared == pytest.approx(alone, abs=0.05)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "log"}
 
 

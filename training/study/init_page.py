@@ -79,7 +79,7 @@ def _above(gaps: Sequence[Mapping[str, Any]]) -> str:
     ends = " and ".join(f"{100 * gap['gap']:+.1f} points with {gap['rows']:,}" for gap in (gaps[0], gaps[-1]))
     if not told:
         return f"The pretrained start is neither above nor below the random one by more than chance: {ends} sentences."
-    return f"Beside the random start, the pretrained one is {' and '.join(told)} sentences: {ends}."
+    return f"Beside the random start, the pretrained one is {' and '.join(told)} sentences; at the ends: {ends}."
 
 
 def _sizes(gaps: Sequence[Mapping[str, Any]]) -> str:
@@ -288,10 +288,15 @@ def _worth_part(found: Mapping[str, Any]) -> Section:
     ]
     if at_most:
         best = at_most[-1]
+        takes = (
+            f"no more than {sizes[0]:,} from the random one, the fewest that were tried."
+            if best["needed"] <= sizes[0]
+            else f"{best['needed']:,.0f} from the random one ({_needed_span(best, sizes)}): "
+            f"{best['needed'] / best['rows']:.3g} times as many."
+        )
         says.append(
             f"The other way round: what {best['rows']:,} sentences make of the pretrained start, "
-            f"{percent(best['accuracy'])}, takes {best['needed']:,.0f} from the random one "
-            f"({_needed_span(best, sizes)}): {best['needed'] / best['rows']:.3g} times as many."
+            f"{percent(best['accuracy'])}, takes {takes}"
         )
     else:
         says.append(

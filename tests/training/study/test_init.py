@@ -114,6 +114,18 @@ def test_a_start_that_is_ahead_in_part_is_said_to_be_so():
     ).answer
 
     assert "above it by more than chance with 50 and 100 and below it by more than chance with 400 and 800" in told[0]
+    assert "sentences; at the ends: +" in told[0], "which are not those that were named"
+
+
+def test_what_the_random_start_has_from_the_fewest_sentences_is_a_bound():
+    made = record(**LEVELS | {"pretrained": (0.3, 0.35, 0.4, 0.5, 0.6), "random": GOOD})
+    usual = record(**LEVELS)
+
+    bound = page.render(made, report(made))
+
+    assert "takes no more than 50 from the random one, the fewest that were tried." in bound
+    assert "times as many" not in bound
+    assert "times as many" in page.render(usual, report(usual))
 
 
 def test_a_run_that_was_repeated_is_told_of():
