@@ -53,7 +53,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
     """A service with a key and tight limits, and the link it serves: to a model with 77 labels that learnt nothing."""
     import transformers
 
-    from training.pipeline import export
+    from training.finished import export
 
     folder = tmp_path_factory.mktemp("guarded")
     base = make_base(folder / "base", "bert")

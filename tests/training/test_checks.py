@@ -7,9 +7,9 @@ import pytest
 
 from tests.support import run_command, write_csv
 from training import finished, pipeline
-from training.checks import Table, check, clean, spellings
+from training.checks import check, clean, spellings
 from training.copies import fold
-from training.data import Row, read_rows
+from training.data import Row, Table, read_rows
 from training.errors import DataError
 from training.settings import TrainConfig
 

@@ -9,10 +9,9 @@ import pyarrow.parquet
 import pytest
 
 from tests.support import write_csv
-from training.checks import Table
 from training.copies import fold
 from training.crossed import Folds
-from training.data import Row, read_placed, read_rows, split, write_rows
+from training.data import Row, Table, read_placed, read_rows, split, write_rows
 from training.errors import DataError
 
 ROWS = [

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support import ROOT, run_command, write_csv
-from training.checks import Table, check, check_labels
-from training.data import Row
+from training.checks import check, check_labels
+from training.data import Row, Table
 from training.folds import deal
 from training.probe import FOLDS
 from training.settings import DEFAULT_BASE

@@ -13,7 +13,7 @@ from training.base import load_config
 from training.checkpoint import Checkpoint
 from training.data import read_rows, split
 from training.errors import BaseModelError, DataError
-from training.pipeline import evaluate
+from training.finished import evaluate
 from training.settings import TrainConfig
 from training.study import layers
 from training.study.batches import Batches
