@@ -91,7 +91,7 @@ def _pretrain(
     masked = None if config.from_scratch else MaskedModel.start(config.base, dropout=config.dropout)
     run = {
         "config": asdict(config),
-        "base_model": None if config.from_scratch else {"sha256": content_of(config.base)},
+        "base_model": None if config.from_scratch else {"fingerprint": content_of(config.base)},
         "texts": _fingerprint(texts),
         "held_out": _fingerprint(held_out),
     }

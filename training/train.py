@@ -102,7 +102,7 @@ def fine_tune(
 
     run = {
         "config": asdict(config),
-        "base_model": {"sha256": content_of(config.base)},
+        "base_model": {"fingerprint": content_of(config.base)},
         "train_rows": fingerprint(train),
         "dev_rows": fingerprint(dev),
         "processes": process_count(),  # each has its own dropout, and its own part of a batch
