@@ -116,16 +116,21 @@ class Facts:
         """What training minimised, beside what the development loss is, where there is one."""
         assert self.run is not None  # noqa: S101  how it was trained is in its record alone
         config = self.run["config"]
-        what = [
-            "the loss with neurons dropped",
-            "labels softened by what the other rows say" if config.get("soft_labels") else "",
-            "what the model said an epoch before as a part of each label" if config.get("self_distillation") else "",
-            "two passes over a sentence that are to agree" if config.get("consistency") else "",
-            "the answers of a teacher to follow" if config.get("teacher") else "",
-            "rare labels that weigh more" if config.get("class_weights") == "balanced" else "",
+        by = [
+            "what the other rows say" if config.get("soft_labels") else "",
+            "what the model said an epoch before" if config.get("self_distillation") else "",
         ]
-        parts = joined(list(filter(None, what)))
-        told = f"The training objective is the mean over an epoch of what is minimised: {parts}."
+        softened = joined(list(filter(None, by)))
+        parts = [
+            f"the loss on labels softened by {softened}" if any(by) else "the loss on the labels",
+            "the distance between two passes over a sentence" if config.get("consistency") else "",
+            "the distance to what a teacher says" if config.get("teacher") else "",
+        ]
+        weighed = ", rare labels weighing more" if config.get("class_weights") == "balanced" else ""
+        told = (
+            "The training objective is the mean over an epoch of what is minimised, with neurons dropped: "
+            f"{joined(list(filter(None, parts)))}{weighed}."
+        )
         if any("dev_loss" in epoch for epoch in self.run["history"]):
             told += " The development loss is the cross-entropy of the labels alone; either may be the higher one."
             if self.several:

@@ -399,10 +399,10 @@ def test_it_is_told_what_was_minimised():
         return report.page(manifest(MANY), {}, GATES, RUN | {"config": RUN["config"] | config, "history": history})
 
     recipe = page(RUN["history"], consistency=1.0, soft_labels=0.3, self_distillation=0.5)
-    assert "softened by what the other rows say, what the model said an epoch before" in recipe
-    assert "two passes over a sentence that are to agree. The development loss is" in recipe
+    assert "on labels softened by what the other rows say and what the model said an epoch before and the" in recipe
+    assert "the distance between two passes over a sentence. The development loss is" in recipe
     plain = page([{"epoch": 3.0, "loss": 0.5}], consistency=0.0, soft_labels=0.0, self_distillation=0.0)
-    assert "what is minimised: the loss with neurons dropped.</p>" in plain
+    assert "minimised, with neurons dropped: the loss on the labels.</p>" in plain
     assert "development loss" not in plain.lower()
     assert plain.count('<th scope="col">Training objective</th></tr>') == 1
 
