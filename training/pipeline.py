@@ -81,7 +81,7 @@ def train(
     from training.base import load_config
     from training.checkpoint import Checkpoint
     from training.folder import build
-    from training.processes import is_first_process, part
+    from training.processes import is_first_process, is_left_alone, part
     from training.record import read_run
     from training.train import check_layers
 
@@ -89,6 +89,12 @@ def train(
     check_layers(config, load_config(config.base))
     config = reading(config, rows.table)
     if is_first_process():
+        if is_left_alone():
+            print(
+                "warning: accelerate launch has started one process of several, as it does on CPUs unless it is given "
+                "--multi_gpu, which works there too; or use torchrun",
+                file=sys.stderr,
+            )
         tell_limit(config)
         if config.detokenize == "treebank":
             print(

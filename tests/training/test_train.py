@@ -710,6 +710,22 @@ def test_two_processes_train_one_model_as_one_does(tmp_path, tiny_base, sentence
     assert {path.name for path in tmp_path.iterdir()} == {"out", "log"}
 
 
+def test_one_process_in_place_of_several_is_told(tmp_path, tiny_base, monkeypatch, capsys):
+    """On CPUs accelerate starts one, says nothing, and sets no WORLD_SIZE."""
+    rows = [(f"{word} {i}", label) for i in range(40) for word, label in (("refund", "a"), ("login", "b"))]
+    data = write_csv(tmp_path / "data.csv", [*rows, ("\ufffd", "a")])
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(DataError, match="leaves nothing"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), data, out=tmp_path / "out")
+    assert "accelerate launch has started one process of several" in capsys.readouterr().err
+
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(DataError, match="leaves nothing"):
+        pipeline.train(TrainConfig(base=str(tiny_base)), data, out=tmp_path / "out")
+    assert "accelerate" not in capsys.readouterr().err
+
+
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, tiny_base, sentences, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(InputError, match="--batch-size is 32; expected a multiple of 3"):
