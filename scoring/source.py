@@ -314,7 +314,8 @@ def _csv(stream: io.BufferedReader[Any], schema: pa.Schema, kind: Kind, block: i
     reader = None
     try:
         reader = pa.csv.open_csv(
-            pa.PythonFile(_Lent(stream, released), "r"),
+            # What is read is copied into Arrow's own memory at once: its threads hold nothing of Python's but the file.
+            pa.BufferedInputStream(pa.PythonFile(_Lent(stream, released), "r"), BLOCK),
             read_options=pa.csv.ReadOptions(use_threads=False, block_size=block, column_names=schema.names),
             parse_options=pa.csv.ParseOptions(
                 delimiter=DELIMITERS[kind.format],

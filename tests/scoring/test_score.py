@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+import weakref
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -31,7 +32,7 @@ from scoring.label import Done
 from scoring.output import encode
 from scoring.parts import PART_BYTES, PART_ROWS, WINDOW_BYTES, WINDOW_ROWS, windows
 from scoring.place import Kind, Place
-from scoring.source import CHUNK, survey
+from scoring.source import BLOCK, CHUNK, _csv, survey
 from scoring.state import State
 from tests.scoring.tables import ROWS, TEXTS, done_parts, many, read, write
 from tests.support import ROOT, run_command, serving, without_int8
@@ -608,6 +609,28 @@ def test_no_thread_reads_on_once_a_damaged_file_is_reported():
     with pytest.raises(InputError, match="Expected 2 columns, got 1"):
         survey("slow://in.csv", text_column="text")
     assert SlowFiles.under_way == 0
+
+
+class Traced(np.ndarray):
+    """Bytes whose end can be seen."""
+
+
+def test_no_thread_keeps_what_was_read():
+    """Its end takes Python's lock, which aborts the process when the interpreter ends before the thread does."""
+    contents, held = [], []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            held.append(sum(content() is not None for content in contents))
+            content = np.frombuffer(super().read(size), dtype=np.uint8).view(Traced)
+            contents.append(weakref.ref(content))
+            return content
+
+    kind = Kind("csv")
+    batches = _csv(Stream(b"a,1\n" * 5_000_000), pa.schema({"text": pa.string(), "id": pa.string()}), kind, BLOCK)
+    assert sum(batch.num_rows for batch in batches) == 5_000_000
+    assert len(held) > 10
+    assert not any(held)
 
 
 def test_parquet_columns_that_hold_no_text(tmp_path, model_folder):
