@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,13 +75,20 @@ def locate(base: str) -> str:
     )
 
 
-def content_of(source: str) -> str | None:
+def fingerprint_of(source: str) -> str | None:
     """Return what tells a model and its tokenizer from any others; None where they are not in a folder here."""
     folder = Path(locate(source))
     if not folder.is_dir():
         return None
+    files = sorted(path for pattern in CONTENT for path in folder.glob(pattern))
+    return _fingerprint(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@cache
+def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash files; a run asks for each of its parts, and to read a large base takes seconds."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in CONTENT for path in folder.glob(pattern)):
+    for path, *_ in files:
         digest.update(f"{path.name} {artifact.sha256(path)} ".encode())
     return digest.hexdigest()[:16]
 

@@ -413,10 +413,14 @@ def _too_long(table: Table, tokens: Sequence[int], max_tokens: int) -> Iterator[
         yield Finding("too_long", "warning", len(long), message, _some(long))
 
 
+def _signs(table: Table, first: Callable[[str], str | None]) -> list[str]:
+    """Return where texts and labels have a sign of something; `first` returns the first one of a text, if any."""
+    odd = [f"{place}: {sign} in {_excerpt(row.text)}" for place, row in table.rows if (sign := first(row.text))]
+    return odd + [f"label {label!r}" for label in table.counts if first(label)]
+
+
 def _encoding(table: Table) -> Iterator[Finding]:
-    odd = [f"{place}: {_excerpt(row.text)}" for place, row in table.rows if _misread(row.text)]
-    odd += [f"label {label!r}" for label in table.counts if _misread(label)]
-    if odd:
+    if odd := _signs(table, _first_misread):
         message = (
             f"{_rows(len(odd))} or labels with signs of a wrong decoding, such as Ã© for é or U+FFFD; read the source "
             "anew"
@@ -425,9 +429,7 @@ def _encoding(table: Table) -> Iterator[Finding]:
 
 
 def _html(table: Table) -> Iterator[Finding]:
-    odd = [f"{place}: {found} in {_excerpt(row.text)}" for place, row in table.rows if (found := _first_html(row.text))]
-    odd += [f"label {label!r}" for label in table.counts if _first_html(label)]
-    if odd:
+    if odd := _signs(table, _first_html):
         message = (
             f"{_rows(len(odd))} with HTML in text or label, such as &amp; or <br>, which is learnt as it is: "
             "take it out, unless those who ask will write it too"
@@ -466,12 +468,16 @@ def treebank_rows(table: Table) -> list[tuple[str, Row]]:
     return split if len(split) >= max(SPLIT_ROWS, SPLIT_SHARE * len(table.rows)) else []
 
 
-def _misread(text: str) -> bool:
-    """Say whether a part of a text was decoded wrongly: it has U+FFFD, or its bytes in Windows-1252 are UTF-8."""
-    return "\ufffd" in text or any(
-        _is_utf8(run[0]) and not _ends_a_word(run[0], text[: run.start()][-1:], text[run.end() :][:1])
+def _first_misread(text: str) -> str | None:
+    """Return what was decoded wrongly in a text: U+FFFD, or letters whose bytes in Windows-1252 are UTF-8."""
+    if "\ufffd" in text:
+        return "\ufffd"
+    runs = (
+        run[0]
         for run in _NOT_ASCII.finditer(text)
+        if _is_utf8(run[0]) and not _ends_a_word(run[0], text[: run.start()][-1:], text[run.end() :][:1])
     )
+    return next(runs, None)
 
 
 def _is_utf8(run: str) -> bool:

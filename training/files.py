@@ -55,10 +55,10 @@ def check_data(
     table = read_table(config, data)
     if cleaned and cleaned.resolve() == data.resolve():
         _check_whole(table, config)
-    config = reading(config, table)
+    config = settle_detokenize(config, table)
     other = read_table(config, against) if against else None
     tell_limit(config)
-    checked = find(config, table, other)
+    checked = check_files(config, table, other)
     if label_noise:
         quiet_transformers()
         from training.vectors import layered_vectors
@@ -129,7 +129,7 @@ def read_table(config: TrainConfig, path: Path) -> Table:
     )
 
 
-def reading(config: TrainConfig, table: Table) -> TrainConfig:
+def settle_detokenize(config: TrainConfig, table: Table) -> TrainConfig:
     """Return the settings with a way to read the rows, where nobody has chosen one."""
     if config.detokenize:
         return config
@@ -146,7 +146,7 @@ def tell_limit(config: TrainConfig) -> None:
         )
 
 
-def find(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
+def check_files(config: TrainConfig, table: Table, against: Table | None, dev: Table | None = None) -> Checked:
     """Return everything that is found in the rows to learn from, beside those to measure on and to choose by."""
     max_tokens = min(config.max_tokens, reading_length(config.base))
     count_tokens = token_counter(config.base, detokenize=config.detokenize)

@@ -115,7 +115,7 @@ def evaluate(
         ArtifactError: `model` is neither, or damaged.
         DataError: `data` cannot be read, or has labels that the model does not know.
     """
-    scorer = load(model, precision)
+    scorer = load_scorer(model, precision)
     return score(scorer, read_for(scorer, data, text_column, label_column))
 
 
@@ -146,7 +146,7 @@ def compare(
         InputError: the one gives a row one label, the other several.
         DataError: `data` cannot be read, or has labels that one of them does not know.
     """
-    first, second = load(a, precision), load(b, precision)
+    first, second = load_scorer(a, precision), load_scorer(b, precision)
     if first.problem_type != second.problem_type:
         kinds = {"single_label": "one label", "multi_label": "any number of labels"}
         raise InputError(
@@ -160,7 +160,7 @@ def compare(
     return comparing.compare(first, second, rows, examples=examples)
 
 
-def load(model: Path, precision: str) -> Classifier | Checkpoint:
+def load_scorer(model: Path, precision: str) -> Classifier | Checkpoint:
     """Load a model folder, or a PyTorch checkpoint."""
     if (model / "config.json").is_file() and not (model / artifact.MANIFEST).is_file():
         quiet_transformers()

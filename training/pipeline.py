@@ -15,8 +15,8 @@ from training.base import quiet_transformers
 from training.copies import fold
 from training.data import are_few, check_known, check_trainable, label_names, split
 from training.errors import DataError
-from training.files import find, read_table, reading, tell_limit
-from training.finished import load
+from training.files import check_files, read_table, settle_detokenize, tell_limit
+from training.finished import load_scorer
 from training.settings import CHOOSING_ROWS, TrainConfig
 from training.unfinished import alone
 from training.wording import joined
@@ -87,7 +87,7 @@ def train(
 
     quiet_transformers()
     check_layers(config, load_config(config.base))
-    config = reading(config, rows.table)
+    config = settle_detokenize(config, rows.table)
     if is_first_process():
         if is_left_alone():
             print(
@@ -102,7 +102,7 @@ def train(
                 "the model is asked; --detokenize none leaves them",
                 file=sys.stderr,
             )
-    checked = find(config, rows.table, rows.test_table, rows.dev_table)
+    checked = check_files(config, rows.table, rows.test_table, rows.dev_table)
     _heed(checked.findings, data)
     work = out.parent / f".{out.name}.training"
     with alone(work) if is_first_process() else nullcontext():
@@ -235,7 +235,7 @@ def _learn(
 
 def _teach(teacher: str, rows: Sequence[Row], labels: Sequence[str], *, multi_label: bool) -> NDArray[np.float32]:
     """Return what a teacher says of rows: probabilities, shape (rows, labels), labels in the order that is given."""
-    scorer = load(Path(teacher), "fp32")
+    scorer = load_scorer(Path(teacher), "fp32")
     if sorted(scorer.labels) != sorted(labels):
         differing = sorted(set(scorer.labels) ^ set(labels))
         raise InputError(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from inference.artifact import check_replaceable, staged
 from inference.errors import InputError
-from training.base import content_of, longest_input, quiet_transformers
+from training.base import fingerprint_of, longest_input, quiet_transformers
 from training.corpus import Tokens, batches, divide, read_corpus
 from training.errors import DataError
 from training.masked import MaskedModel, PseudoPerplexity, head_parameters, masked_logits, pseudo_perplexity
@@ -91,7 +91,7 @@ def _pretrain(
     masked = None if config.from_scratch else MaskedModel.start(config.base, dropout=config.dropout)
     run = {
         "config": asdict(config),
-        "base_model": None if config.from_scratch else {"fingerprint": content_of(config.base)},
+        "base_model": None if config.from_scratch else {"fingerprint": fingerprint_of(config.base)},
         "texts": _fingerprint(texts),
         "held_out": _fingerprint(held_out),
     }

@@ -71,10 +71,11 @@ def search(
         shutil.rmtree(work, ignore_errors=True)
     ended = len(list(work.glob(f"trial-*/best/{RUN_FILE}")))
     trials = max(wanted.trials, ended)
-    begun = min(trials, len(list(work.glob("trial-*"))))  # the one too that was interrupted
+    # What goes on whatever the time: those that ended, read anew, the one that was interrupted, and always the first.
+    begun = min(trials, max(1, len(list(work.glob("trial-*")))))
     record = work / SPENT
-    spent = json.loads(record.read_bytes())["seconds"] if record.is_file() else 0.0  # before it was interrupted
-    started = time.monotonic()
+    before = json.loads(record.read_bytes())["seconds"] if record.is_file() else 0.0  # it was interrupted
+    started = time.monotonic() - before
     if trials > wanted.trials:
         print(f"--search is {wanted.trials}, but {ended} trials have ended: all of them count", file=sys.stderr)
     best: tuple[float, int] | None = None  # score and number of a trial
@@ -89,7 +90,7 @@ def search(
         run = json.loads((made / RUN_FILE).read_bytes())
         of_epoch = {epoch["epoch"]: epoch[f"dev_{settings.selection}"] for epoch in run["history"]}
         score = of_epoch[run["chosen_epoch"]]
-        write_record(work, {"seconds": spent + time.monotonic() - started}, name=SPENT)
+        write_record(work, {"seconds": time.monotonic() - started}, name=SPENT)
         tried.append(chosen | {"score": score})
         if best is None:
             best = (score, trial.number)
@@ -100,16 +101,13 @@ def search(
             _forget(_folder(work, trial.number))
         return float(score)
 
-    def look(trials: int, seconds: float | None = None) -> None:
-        """Try so many settings, and begin none after so many seconds, which count from when the search was begun."""
-        if trials and (seconds is None or seconds > spent):
-            study.optimize(attempt, n_trials=trials, timeout=seconds and seconds - spent)
-
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
     asked = config.for_rows(len(train), len(dev))
     study.enqueue_trial({name: getattr(asked, name) for name in _open(config)})
-    look(begun)  # those that ended are read anew, whatever the time
-    look(trials - begun, wanted.minutes and wanted.minutes * 60)
+    study.optimize(attempt, n_trials=begun)
+    left = wanted.minutes and wanted.minutes * 60 - (time.monotonic() - started)
+    if trials > begun and (left is None or left > 0):
+        study.optimize(attempt, n_trials=trials - begun, timeout=left)
     assert best is not None  # noqa: S101  one trial runs, however short the time
     score, number = best
     print(f"trial {number + 1} of {len(tried)} was best, {score:.4f}: {_told(tried[number])}", file=sys.stderr)

@@ -25,9 +25,9 @@ from training import mean_pooling
 from training.base import (
     ATTENTION_DROPOUT,
     HEAD_SETTINGS,
-    content_of,
     family,
     fetch,
+    fingerprint_of,
     hub_id,
     load_config,
     longest_input,
@@ -102,7 +102,7 @@ def fine_tune(
 
     run = {
         "config": asdict(config),
-        "base_model": {"fingerprint": content_of(config.base)},
+        "base_model": {"fingerprint": fingerprint_of(config.base)},
         "train_rows": fingerprint(train),
         "dev_rows": fingerprint(dev),
         "processes": process_count(),  # each has its own dropout, and its own part of a batch

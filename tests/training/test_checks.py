@@ -99,6 +99,8 @@ def test_what_was_decoded_well_has_no_signs_of_a_wrong_decoding(tmp_path, text):
 def test_a_label_that_was_decoded_wrongly_is_found_too(tmp_path):
     findings = found(tmp_path, [*good(), *((f"new {i}", "CafÃ©") for i in range(5))])
     assert findings["encoding"].examples == ("label 'CafÃ©'",)
+    shown = found(tmp_path, [*good(), ("the cafÃ© is closed", "a")])["encoding"].examples
+    assert shown == ("line 62: Ã© in 'the cafÃ© is closed'",)
 
 
 def test_labels_that_look_the_same_are_shown_by_code_points(tmp_path):

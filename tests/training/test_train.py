@@ -395,7 +395,8 @@ def test_a_search_killed_in_its_last_part_may_find_a_better_trial(tmp_path, tiny
     with monkeypatch.context() as patch:
         patch.setattr(final, "note", end)
         with pytest.raises(KeyboardInterrupt):
-            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(1))
+            pipeline.train(config, sentences, out=tmp_path / "out", search=Search(2, minutes=1e-9))
+    assert "trial 2 of 2" not in capsys.readouterr().err, "the first is tried, however short the time"
     first = tmp_path / ".out.training" / "trial-0"
     assert (first / "final").is_dir()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inference.errors import InputError
-from training.base import content_of
+from training.base import fingerprint_of
 from training.copies import fold
 from training.data import check_known, check_trainable, fingerprint, label_names, read_rows, split
 from training.settings import TrainConfig
@@ -105,7 +105,7 @@ def study(
         "train_rows": fingerprint(rows),
         "test_rows": fingerprint(judged),
         "base": base,
-        "weights": content_of(base),
+        "weights": fingerprint_of(base),
         "seeds": numbers,
         "max_tokens": max_tokens,
         "epochs": epochs,

@@ -15,7 +15,7 @@ import numpy as np
 
 from inference import artifact
 from inference.errors import InputError
-from training.base import content_of, load_config, longest_input
+from training.base import fingerprint_of, load_config, longest_input
 from training.checkpoint import load_tokenizer
 from training.corpus import read_corpus
 from training.data import Row, check_known, check_trainable, fingerprint, label_names, read_rows
@@ -105,7 +105,7 @@ def study(
     settings = {
         "model": model,
         "against": against,
-        "weights": {name: content_of(source) for name, source in names.items()},
+        "weights": {name: fingerprint_of(source) for name, source in names.items()},
         "corpus": {"file": corpus.name, **fingerprint([Row(text, ()) for text in texts])},
         "guesses": list(guesses),
         "labelled": fingerprint(rows) | {"file": labelled.name} if labelled else None,

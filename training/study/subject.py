@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference import artifact
 from inference.errors import ArtifactError, InputError
-from training.base import content_of, family, fetch, load_config
+from training.base import family, fetch, fingerprint_of, load_config
 from training.record import read_run
 
 if TYPE_CHECKING:
@@ -64,7 +64,10 @@ class Subject:
 
     def fingerprint(self) -> dict[str, str | None]:
         """Return what tells these models from any others."""
-        return {"base": content_of(self.base), "checkpoint": content_of(self.checkpoint) if self.checkpoint else None}
+        return {
+            "base": fingerprint_of(self.base),
+            "checkpoint": fingerprint_of(self.checkpoint) if self.checkpoint else None,
+        }
 
 
 def load_encoder(source: str, *, layers: int | None = None) -> Any:
